@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -P -m pytest --import-mode=importlib
+
+.PHONY: help setup test lint types unit wheel clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(VENV)/.ready ## Create .venv with everything that tests need
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: lint types unit ## Everything that must hold; ends with what could not run
+
+lint: setup ## Style, layers, names
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Static types of the installed packages
+	$(BIN)/python -P tests/check_types.py
+
+unit: setup ## Tests and docstring examples
+	$(PYTEST) -n 2 -q --doctest-modules --pyargs edgekit tests
+
+wheel: setup ## Build the wheel and test it from another folder, with and without torch
+	$(BIN)/python -P tests/check_wheel.py
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""edgekit: deploy quantised networks to microcontrollers, ARM CPUs and Jetson, bit for bit."""

@@ -1,0 +1,1 @@
+"""Artifacts: made by export, opened on devices, verified and measured."""

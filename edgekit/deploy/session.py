@@ -1,0 +1,233 @@
+"""A Session runs an artifact on a device: NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from edgekit.errors import InvalidDataError
+from edgekit.program.interpret import check_names, from_program, to_program
+from edgekit.program.ir import Array, Program
+from edgekit.targets.c.emit import LayerInfo
+from edgekit.targets.library import Library
+from edgekit.targets.machine import Machine
+
+Inputs = Array | Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer of one run.
+
+    Attributes:
+        operation: name of the operation.
+        operator: name of the operator.
+        macs: multiply-accumulates.
+        instructions: issued instructions, counted; None where the device cannot count.
+        cycles: modelled from the instructions; None where there is no model.
+        latency_ms: wall time, measured; None where the device is not real.
+    """
+
+    operation: str
+    operator: str
+    macs: int
+    instructions: int | None = None
+    cycles: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Every layer of one run.
+
+    Attributes:
+        device: where it ran.
+        layers: in execution order.
+        stack_bytes: high-water mark, counted; None where the device cannot see it.
+    """
+
+    device: str
+    layers: tuple[LayerProfile, ...]
+    stack_bytes: int | None = None
+
+    @property
+    def instructions(self) -> int | None:
+        """Sum over the layers."""
+        counts = [layer.instructions for layer in self.layers]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "instructions": self.instructions}
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a counting device saw of one layer."""
+
+    instructions: int
+    cycles: float | None
+
+
+class Counting(Protocol):
+    """What a machine that counts instructions offers on top of :class:`Machine`."""
+
+    def count_layer(self, index: int) -> Count:
+        """Run one layer and count its issued instructions."""
+
+    def stack_high_water(self) -> int:
+        """Most bytes of stack used so far."""
+
+
+class Session:
+    """An artifact on a device.
+
+    Args:
+        program: in the order that the library runs it.
+        library: the generated code's description.
+        layers: what the library's layer functions compute, in order.
+        machine: the initialised library.
+        device: name for reports.
+
+    Example::
+
+        with artifact.open("emulator") as session:
+            y = session.run(x)                 # one input, one output: arrays
+            results = session.run({"a": a, "b": b})   # several: dicts by name
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        library: Library,
+        layers: tuple[LayerInfo, ...],
+        machine: Machine,
+        device: str,
+    ) -> None:
+        self.program = program
+        self.library = library
+        self.device = device
+        self.layers = layers
+        self._machine = machine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the device."""
+        self._machine.close()
+
+    def reset(self) -> None:
+        """Set the state to its initial values."""
+        self._machine.reset()
+
+    def run(self, inputs: Inputs) -> Any:
+        """Run once from the initial state.
+
+        Args:
+            inputs: array in the source model's layout and the artifact's dtype; a mapping by input
+                name where there are several.
+
+        Returns:
+            The output array, or a dict by name where there are several outputs.
+
+        Raises:
+            InvalidDataError: names, dtypes or shapes do not fit.
+        """
+        named = self._named(inputs)
+        self._feed(named)
+        self._machine.run()
+        return self._results()
+
+    def step(self, inputs: Inputs) -> Any:
+        """Run once and carry the state; see :meth:`run`."""
+        named = self._named(inputs)
+        self._feed(named)
+        self._machine.step()
+        return self._results()
+
+    def trace(self, inputs: Inputs) -> dict[str, Array]:
+        """Run layer by layer and return every tensor that a layer writes, in Program layout."""
+        named = self._named(inputs)
+        self._machine.reset()
+        self._feed(named)
+        values = {}
+        for index, layer in enumerate(self.layers):
+            self._machine.layer(index)
+            for name, offset in zip(layer.outputs, layer.offsets, strict=True):
+                values[name] = self._read(name, offset)
+        return values
+
+    def profile(self, inputs: Inputs, repeats: int = 20) -> Profile:
+        """Cost of every layer for one input.
+
+        Args:
+            inputs: as for :meth:`run`; cost may depend on the data.
+            repeats: runs per layer where time is measured; the median counts.
+        """
+        named = self._named(inputs)
+        machine: Any = self._machine
+        counting = hasattr(machine, "count_layer")
+        layers = []
+        machine.reset()
+        self._feed(named)
+        for index, layer in enumerate(self.layers):
+            if counting:
+                count = machine.count_layer(index)
+                cost: dict[str, Any] = {"instructions": count.instructions, "cycles": count.cycles}
+            else:
+                cost = {"latency_ms": self._time_layer(index, repeats)}
+            layers.append(LayerProfile(layer.operation, layer.operator, layer.macs, **cost))
+        stack = machine.stack_high_water() if counting else None
+        return Profile(self.device, tuple(layers), stack)
+
+    def _time_layer(self, index: int, repeats: int) -> float:
+        """Median milliseconds; the arena is restored between runs, a layer may write in place."""
+        arena = self._machine.read(0, self.library.arena_bytes)
+        times = []
+        for _ in range(max(repeats, 1)):
+            self._machine.write(0, arena)
+            begin = time.perf_counter_ns()
+            self._machine.layer(index)
+            times.append(time.perf_counter_ns() - begin)
+        return float(np.median(times)) / 1e6
+
+    def _named(self, inputs: Inputs) -> Mapping[str, Array]:
+        if not isinstance(inputs, Mapping):
+            if len(self.program.inputs) != 1:
+                names = [b.name for b in self.program.inputs]
+                raise InvalidDataError(f"there are several inputs, give a dict by name: {names}")
+            inputs = {self.program.inputs[0].name: np.asarray(inputs)}
+        check_names(self.program, inputs)
+        return inputs
+
+    def _feed(self, named: Mapping[str, Array]) -> None:
+        for boundary, port in zip(self.program.inputs, self.library.inputs, strict=True):
+            tensor = self.program.tensors[boundary.tensor]
+            value = to_program(boundary, tensor, named[boundary.name])
+            self._machine.write(port.offset, value.tobytes())
+
+    def _results(self) -> Any:
+        results = {}
+        for boundary, port in zip(self.program.outputs, self.library.outputs, strict=True):
+            array = self._read(boundary.tensor, port.offset)
+            results[boundary.name] = from_program(boundary, array)
+        return results if len(results) > 1 else next(iter(results.values()))
+
+    def _read(self, name: str, offset: int) -> Array:
+        tensor = self.program.tensors[name]
+        raw = self._machine.read(offset, tensor.bytes)
+        return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.shape).astype(tensor.dtype.value)

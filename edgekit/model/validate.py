@@ -1,0 +1,200 @@
+"""Structural checks on an untrusted ``ModelProto``.
+
+1. There is a graph with nodes' inputs all defined, values defined once, outputs defined.
+2. The standard opset is imported in a supported version.
+3. Inputs are dense tensors.
+4. Every stored tensor holds exactly the elements that its shape declares.
+5. No stored number is NaN; infinity only as a bound or a padding value.
+
+Only the main graph is checked in depth; nodes with sub-graphs are refused later, as unsupported
+operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from edgekit.errors import InvalidModelError, UnsupportedError
+from edgekit.model.model import MAX_OPSET, MIN_OPSET
+
+_MAX_EXPANDED_NODES = 100_000
+"""Most nodes that a model may have with its local functions written out."""
+
+_TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+
+_INFINITY_ALLOWED = frozenset({"Clip", "Pad", "Max", "Min", "Where"})
+
+
+def check_structure(proto: onnx.ModelProto, where: str) -> None:
+    """Rules 1 to 3.
+
+    Raises:
+        InvalidModelError: the graph is malformed.
+        UnsupportedError: the opset is too old or too new.
+    """
+    if not proto.HasField("graph") or not proto.graph.output:
+        raise InvalidModelError(f"{where} is no ONNX model: it has no graph with an output")
+    _check_opset(proto, where)
+    _check_names(proto.graph, where)
+    _check_functions(proto, where)
+    for info in proto.graph.input:
+        if info.type.WhichOneof("value") != "tensor_type":
+            raise InvalidModelError(f"{where}: input {info.name!r} is no dense tensor")
+
+
+def _check_opset(proto: onnx.ModelProto, where: str) -> None:
+    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    if not versions:
+        raise InvalidModelError(f"{where} imports no version of ONNX's standard operators")
+    for version in versions:
+        if not MIN_OPSET <= version <= MAX_OPSET:
+            raise UnsupportedError(
+                f"{where} uses opset {version}, supported: {MIN_OPSET} to {MAX_OPSET}"
+            )
+
+
+def _check_names(graph: onnx.GraphProto, where: str) -> None:
+    fed = [info.name for info in graph.input]
+    stored = [tensor.name for tensor in graph.initializer]
+    for kind, names in (("input", fed), ("initializer", stored)):
+        if "" in names:
+            raise InvalidModelError(f"{where}: an {kind} has no name")
+        for name in names:
+            if len(names) != len(set(names)) and names.count(name) > 1:
+                raise InvalidModelError(f"{where}: two {kind}s are called {name!r}")
+    if graph.sparse_initializer:
+        raise UnsupportedError(f"{where}: sparse initializers are not supported; store them dense")
+    computed: set[str] = set()
+    for node in graph.node:
+        for name in node.output:
+            if name and (name in computed or name in fed or name in stored):
+                raise InvalidModelError(f"{where}: value {name!r} is defined twice")
+            computed.add(name)
+        if not any(node.output):
+            raise InvalidModelError(f"{where}: {node.op_type} node {node.name!r} has no output")
+    known = computed.union(fed, stored)
+    for node in graph.node:
+        for name in node.input:
+            if name and name not in known:
+                raise InvalidModelError(
+                    f"{where}: {node.op_type} node {node.name!r} reads {name!r}, "
+                    "which nothing defines"
+                )
+    outputs = [info.name for info in graph.output]
+    for name in outputs:
+        if not name or name not in known:
+            raise InvalidModelError(f"{where}: output {name!r} is not computed")
+    if len(set(outputs)) != len(outputs):
+        raise InvalidModelError(f"{where}: an output is listed twice")
+
+
+def _check_functions(proto: onnx.ModelProto, where: str) -> None:
+    """Local functions must not recurse, nor blow the graph up when they are written out."""
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    pending: set[tuple[str, str, str]] = set()
+
+    def size(nodes: Iterator[onnx.NodeProto], depth: int) -> int:
+        if depth > 100:
+            raise InvalidModelError(f"{where}: local functions are nested more than 100 deep")
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type, node.overload)
+            if key not in functions:
+                total += 1
+                continue
+            if key not in sizes:
+                if key in pending:
+                    raise InvalidModelError(f"{where}: local function {node.op_type!r} recurses")
+                pending.add(key)
+                sizes[key] = size(iter(functions[key].node), depth + 1)
+            total += sizes[key]
+        return total
+
+    total = size(iter(proto.graph.node), 0)
+    if total > _MAX_EXPANDED_NODES:
+        raise UnsupportedError(
+            f"{where} has {total} nodes with its functions written out, "
+            f"at most {_MAX_EXPANDED_NODES} are supported"
+        )
+
+
+def stored_tensors(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Every stored tensor with what messages call it: initializers and tensor attributes."""
+    for tensor in proto.graph.initializer:
+        yield f"initializer {tensor.name!r}", tensor
+    bodies = [proto.graph.node, *(f.node for f in proto.functions)]
+    for body in bodies:
+        for node in body:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    yield f"attribute {attribute.name!r} of {node.name!r}", attribute.t
+
+
+def check_constants(proto: onnx.ModelProto, where: str) -> None:
+    """Rules 4 and 5; external data must be embedded already.
+
+    Raises:
+        InvalidModelError: a tensor is malformed or not finite.
+        UnsupportedError: a tensor's element type is unknown.
+    """
+    infinite = _may_be_infinite(proto.graph)
+    not_finite = []
+    for what, tensor in stored_tensors(proto):
+        array = _decode(tensor, f"{where}: {what}")
+        if array.dtype.kind not in "fc":
+            continue
+        if np.isnan(array).any():
+            not_finite.append(f"{what} holds NaN")
+        elif np.isinf(array).any() and not (array.size == 1 and tensor.name in infinite):
+            not_finite.append(f"{what} holds infinity")
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if not all(math.isfinite(v) for v in (attribute.f, *attribute.floats)):
+                not_finite.append(f"attribute {attribute.name!r} of {node.name!r} is not finite")
+    if not_finite:
+        raise InvalidModelError(
+            f"{where} has weights that are not finite:\n  " + "\n  ".join(not_finite)
+        )
+
+
+def _may_be_infinite(graph: onnx.GraphProto) -> set[str]:
+    """Names of constants that only bound or pad."""
+    readers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    return {name for name, operators in readers.items() if operators <= _INFINITY_ALLOWED}
+
+
+def _decode(tensor: onnx.TensorProto, what: str) -> np.ndarray:
+    """The array of a tensor, whose size is compared with its shape before it is allocated."""
+    try:
+        dtype = onnx_ir.DataType(tensor.data_type)
+    except ValueError as error:
+        raise UnsupportedError(f"{what} has unknown type {tensor.data_type}") from error
+    if dtype in (onnx_ir.DataType.UNDEFINED, onnx_ir.DataType.STRING):
+        raise UnsupportedError(f"{what} is {dtype.name}, must hold numbers")
+    if any(d < 0 for d in tensor.dims):
+        raise InvalidModelError(f"{what} has a negative extent: {list(tensor.dims)}")
+    elements = math.prod(tensor.dims)
+    fields = [f for f in _TYPED_FIELDS if len(getattr(tensor, f))]
+    if tensor.HasField("raw_data"):
+        held = f"{len(tensor.raw_data)} bytes"
+        fits = len(tensor.raw_data) == math.ceil(elements * dtype.bitwidth / 8) and not fields
+    else:
+        count = len(getattr(tensor, fields[0])) if fields else 0
+        held = f"{count} numbers"
+        per_number = max(1, 8 // dtype.bitwidth)
+        factor = 2 if dtype.name.startswith("COMPLEX") else 1
+        fits = len(fields) <= 1 and count == factor * math.ceil(elements / per_number)
+    if not fits:
+        raise InvalidModelError(
+            f"{what} is {dtype.name}{list(tensor.dims)} but holds {held}"
+        )
+    return np.asarray(onnx_ir.from_proto(tensor).numpy())

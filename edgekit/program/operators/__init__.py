@@ -1,0 +1,7 @@
+"""The operators of a Program; importing this package fills :data:`base.OPERATORS`."""
+
+import importlib
+import pkgutil
+
+for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_module}")

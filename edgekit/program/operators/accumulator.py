@@ -1,0 +1,178 @@
+"""What all weighted sums share: which dtypes go together, and how an accumulator becomes an output.
+
+An integer sum is requantised, moved by the output's zero point and clamped::
+
+    y = clamp(requant(Σ (x − x_zero_point)·w + bias) + y_zero_point)
+
+=========  =======  ==============  ===========  =========================
+x and y    w        bias            accumulator  rounding of `Requant`
+=========  =======  ==============  ===========  =========================
+int8       int8     int32           int32        ``double`` or ``single``
+int16      int8     int64           int64        ``wide``
+float32    float32  float32         float32      no `Requant`
+=========  =======  ==============  ===========  =========================
+
+Additions of the bias and of the zero point wrap in two's complement, as C does through unsigned
+integers; the sum of products cannot overflow, because the shape rules bound its length.
+
+A float32 sum starts at 0, adds its products one by one in the order that the operator states, every
+product and every sum rounded on its own, then adds the bias, then clamps. A product that would meet
+padding is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekit.program.fixed_point import Requant, Rounding, wrap_int32
+from edgekit.program.ir import Array, DType, Quantization, TensorType
+from edgekit.program.operators.base import require, require_dtype
+from edgekit.program.operators.pooling import Clamp, clamped, require_clamp
+
+BIAS_DTYPE = {DType.INT8: DType.INT32, DType.INT16: DType.INT64, DType.FLOAT32: DType.FLOAT32}
+"""Dtype of the bias by dtype of the input."""
+
+MAX_TERMS_INT8 = (2**31 - 1) // (255 * 128)
+"""How many products of an int8 input, less its zero point, and an int8 weight fit int32."""
+
+
+def require_weighted_sum(
+    x: TensorType,
+    w: TensorType,
+    bias: TensorType | None,
+    *,
+    outputs: int,
+    terms: int,
+    requant: Requant | None,
+    x_zero_point: int,
+    clamp: Clamp | None,
+) -> None:
+    """Refuse dtypes, a bias or integer fields that do not go together.
+
+    Args:
+        x: input of the operator.
+        w: its weights.
+        bias: its bias.
+        outputs: number of output channels.
+        terms: number of products in one sum.
+        requant: field of the operator.
+        x_zero_point: field of the operator.
+        clamp: field of the operator.
+
+    Raises:
+        OperatorError: says what would be right.
+    """
+    require_dtype(x, "x", *BIAS_DTYPE)
+    require_dtype(w, "w", DType.INT8 if x.dtype.is_integer else DType.FLOAT32)
+    if bias is not None:
+        require_dtype(bias, "bias", BIAS_DTYPE[x.dtype])
+        require(bias.shape == (outputs,), f"bias has shape {list(bias.shape)}, must be [{outputs}]")
+    require(terms >= 1, "the sum has no terms")
+    require_requant(x.dtype, requant, outputs, clamp)
+    if x.dtype is DType.INT16:
+        require(x_zero_point == 0, f"x_zero_point is {x_zero_point}, must be 0 for int16")
+    if x.dtype is DType.INT8:
+        require(
+            terms <= MAX_TERMS_INT8,
+            f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
+        )
+
+
+def require_requant(
+    dtype: DType, requant: Requant | None, outputs: int, clamp: Clamp | None
+) -> None:
+    """Refuse a requantisation or clamp that does not fit `dtype` and the output channels."""
+    require_clamp(clamp, dtype)
+    if requant is None or not dtype.is_integer:
+        require(requant is None, "requant is there, must be None for float32")
+        require(not dtype.is_integer, f"requant is None, must be there for {dtype}")
+        return
+    require(
+        (requant.rounding == "wide") == (dtype is DType.INT16),
+        f"requant rounds {requant.rounding!r}, must be "
+        + ("'wide' for int16" if dtype is DType.INT16 else "'double' or 'single' for int8"),
+    )
+    factors = len(requant.multiplier)
+    require(factors in (1, outputs), f"requant has {factors} factors, must have 1 or {outputs}")
+
+
+def operand(x: Array, zero_point: int = 0) -> Array:
+    """What is multiplied: floats as they are, integers less their zero point.
+
+    Integers come as float64, whose matrix products run in BLAS and are exact below 2⁵³; the longest
+    sum of int16 by int8 products that fits memory stays far below.
+    """
+    return x if x.dtype == np.float32 else x.astype(np.float64) - zero_point
+
+
+def accumulate(acc: Array, x: Array, w: Array) -> None:
+    """Add ``Σ_c x[..., g, c]·w[g, o, c]`` to ``acc[..., g, o]`` in place.
+
+    Float32 sums add their products one after the other in the order of c; integer ones are exact.
+    """
+    if acc.dtype == np.float32:
+        terms, weights = np.moveaxis(x, -1, 0), np.moveaxis(w, -1, 0)
+        for column, weight in zip(terms, weights, strict=True):
+            acc += column[..., np.newaxis] * weight
+        return
+    *lead, groups, depth = x.shape
+    rows = x.reshape(-1, groups, depth).transpose(1, 0, 2)
+    products = rows @ w.transpose(0, 2, 1)
+    acc += products.transpose(1, 0, 2).reshape(*lead, groups, w.shape[1])
+
+
+def finish(
+    acc: Array,
+    bias: Array | None,
+    dtype: DType,
+    requant: Requant | None,
+    y_zero_point: int,
+    clamp: Clamp | None,
+) -> Array:
+    """Turn accumulators [..., O] into outputs of `dtype`.
+
+    Args:
+        acc: float32 sums, or exact integers in int64 or float64.
+        bias: one value per output channel.
+        dtype: of the output; it decides the width of the accumulator.
+        requant: field of the operator.
+        y_zero_point: field of the operator.
+        clamp: field of the operator.
+    """
+    if requant is None:
+        if bias is not None:
+            acc = acc + bias
+        return clamped(acc, clamp)
+    total = acc.astype(np.int64)
+    if bias is not None:
+        total = total + bias.astype(np.int64)
+    if dtype is DType.INT8:
+        total = wrap_int32(total)
+    moved = wrap_int32(requant.apply(total) + y_zero_point)
+    return clamped(moved, clamp).astype(dtype.numpy)
+
+
+def convolution_factors(x: Quantization, w: Quantization, y: Quantization) -> list[float]:
+    """Real factors of a convolution, one per scale of `w`, multiplied in float64."""
+    return [x.scalar_scale * scale / y.scalar_scale for scale in w.scale]
+
+
+def product_factor(a: Quantization, b: Quantization, y: Quantization) -> float:
+    """Real factor of a product of two per-tensor quantised operands.
+
+    The scales are multiplied in float32, as the specification's implementation does.
+    """
+    product = np.float32(a.scalar_scale) * np.float32(b.scalar_scale)
+    return float(product) / y.scalar_scale
+
+
+def factors_to_requant(factors: Sequence[float], dtype: DType, rounding: Rounding) -> Requant:
+    """Nearest representable factors; int16 inputs always round ``wide``."""
+    return Requant.from_real(factors, "wide" if dtype is DType.INT16 else rounding)
+
+
+def require_symmetric(w: Quantization) -> None:
+    """Refuse weights with a zero point."""
+    require(not any(w.zero_point), "the zero points of w are not all 0, must be")

@@ -1,0 +1,227 @@
+"""Matrix products: a fully connected layer, and the product of two computed matrices.
+
+Their integer meaning is the TFLite 8-bit specification's, with int16 activations as in its 16x8
+scheme; see :mod:`edgekit.program.operators.accumulator` for what happens behind the sum. Every sum
+runs over k in ascending order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.program.fixed_point import Activation, Requant, activation_clamp
+from edgekit.program.ir import Array, DType, Quantization, TensorType
+from edgekit.program.operators.accumulator import (
+    accumulate,
+    convolution_factors,
+    factors_to_requant,
+    finish,
+    operand,
+    product_factor,
+    require_requant,
+    require_symmetric,
+    require_weighted_sum,
+)
+from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
+from edgekit.program.operators.movement import given
+from edgekit.program.operators.pooling import Clamp
+
+MAX_TERMS_INT8 = (2**31 - 1) // 255**2
+"""How many products of two int8 values, each less its zero point, fit int32."""
+
+
+@operator("fully_connected", inputs="x w bias?")
+@dataclass(frozen=True, kw_only=True)
+class FullyConnected(Operator):
+    """``y[..., o] = Σ_k x[..., k]·w[o, k] + bias[o]``; y[...,O] from x[...,K], w[O,K], bias[O].
+
+    Attributes:
+        x_zero_point, y_zero_point: integers that mean 0; 0 for float32 and int16.
+        requant: factor from accumulator to output, per tensor or per output; None for float32.
+        clamp: smallest and largest output; integers, or floats (either may be infinite), or None.
+
+    >>> x, w = TensorType((1, 6), DType.FLOAT32), TensorType((4, 6), DType.FLOAT32)
+    >>> FullyConnected().infer(x, w)[0].shape
+    (1, 4)
+    """
+
+    x_zero_point: int = 0
+    requant: Requant | None = None
+    y_zero_point: int = 0
+    clamp: Clamp | None = None
+
+    def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
+        """y[...,O]."""
+        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
+        require_rank(w, "w", 2)
+        outputs, terms = w.shape
+        require(
+            len(x.shape) >= 1 and x.shape[-1] == terms,
+            f"x has shape {list(x.shape)}, its last extent must be the {terms} columns of w",
+        )
+        require(outputs >= 1 and x.size >= 1, "x and w must not be empty")
+        require_weighted_sum(
+            x,
+            w,
+            bias,
+            outputs=outputs,
+            terms=terms,
+            requant=self.requant,
+            x_zero_point=self.x_zero_point,
+            clamp=self.clamp,
+        )
+        return (TensorType((*x.shape[:-1], outputs), x.dtype),)
+
+    def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
+        """Exact value; see :mod:`~edgekit.program.operators.accumulator`."""
+        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
+        values, weights = operand(x, self.x_zero_point), operand(w)
+        acc = np.zeros((*x.shape[:-1], 1, w.shape[0]), values.dtype)
+        accumulate(acc, values[..., np.newaxis, :], weights[np.newaxis])
+        acc = acc.reshape(*x.shape[:-1], w.shape[0])
+        dtype = DType(x.dtype.name)
+        return (finish(acc, bias, dtype, self.requant, self.y_zero_point, self.clamp),)
+
+    def macs(self, *inputs: TensorType | None) -> int:
+        """Products."""
+        x, w = given(inputs[0]), given(inputs[1])
+        return x.size * w.shape[0]
+
+    @classmethod
+    def quantized(
+        cls,
+        *,
+        x: Quantization,
+        w: Quantization,
+        y: Quantization,
+        dtype: DType = DType.INT8,
+        activation: Activation = "none",
+    ) -> FullyConnected:
+        """The integer operator, as LiteRT prepares FULLY_CONNECTED.
+
+        Args:
+            x: per-tensor quantisation of the input.
+            w: quantisation of the weights, symmetric, per tensor or along axis 0.
+            y: per-tensor quantisation of the output.
+            dtype: of x and y, int8 or int16.
+            activation: fused.
+
+        Raises:
+            OperatorError: the weights have a zero point.
+        """
+        require_symmetric(w)
+        per_tensor = w.axis is None
+        factors = [product_factor(x, w, y)] if per_tensor else convolution_factors(x, w, y)
+        return cls(
+            x_zero_point=x.scalar_zero_point,
+            requant=factors_to_requant(factors, dtype, "single"),
+            y_zero_point=y.scalar_zero_point,
+            clamp=activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
+        )
+
+
+@operator("batch_matmul", inputs="a b")
+@dataclass(frozen=True, kw_only=True)
+class BatchMatMul(Operator):
+    """``y[..., m, n] = Σ_k a[..., m, k]·b[..., k, n]``, leading axes broadcast as NumPy does.
+
+    Both operands have the same dtype: int8, int16 or float32.
+
+    Attributes:
+        transpose_b: b is [...,N,K] instead of [...,K,N].
+        a_zero_point, b_zero_point, y_zero_point: integers that mean 0; 0 for float32 and int16.
+        requant: one factor from accumulator to output; None for float32.
+        clamp: smallest and largest output; integers, or floats (either may be infinite), or None.
+
+    >>> a, b = TensorType((2, 1, 3, 4), DType.FLOAT32), TensorType((5, 4, 6), DType.FLOAT32)
+    >>> BatchMatMul().infer(a, b)[0].shape
+    (2, 5, 3, 6)
+    """
+
+    transpose_b: bool = False
+    a_zero_point: int = 0
+    b_zero_point: int = 0
+    requant: Requant | None = None
+    y_zero_point: int = 0
+    clamp: Clamp | None = None
+
+    def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
+        """y[...,M,N]."""
+        a, b = given(inputs[0]), given(inputs[1])
+        require_dtype(a, "a", DType.INT8, DType.INT16, DType.FLOAT32)
+        require_dtype(b, "b", a.dtype)
+        require(min(len(a.shape), len(b.shape)) >= 2, "a and b must have at least rank 2")
+        require(a.size >= 1 and b.size >= 1, "a and b must not be empty")
+        rows, terms = a.shape[-2:]
+        other, columns = b.shape[:-3:-1] if self.transpose_b else b.shape[-2:]
+        require(
+            terms == other, f"a sums over {terms} columns, b over {other} rows, must be as many"
+        )
+        try:
+            batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            require(
+                False,
+                f"the leading axes of {list(a.shape)} and {list(b.shape)} do not broadcast, "
+                "each pair must be equal or hold a 1",
+            )
+        require_requant(a.dtype, self.requant, 1, self.clamp)
+        if a.dtype is DType.INT16:
+            points = (self.a_zero_point, self.b_zero_point)
+            require(points == (0, 0), f"the zero points are {points}, must be 0 for int16")
+        require(
+            a.dtype is not DType.INT8 or terms <= MAX_TERMS_INT8,
+            f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
+        )
+        return (TensorType((*batch, rows, columns), a.dtype),)
+
+    def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
+        """Exact value; see :mod:`~edgekit.program.operators.accumulator`."""
+        a, b = given(inputs[0]), given(inputs[1])
+        left, right = operand(a, self.a_zero_point), operand(b, self.b_zero_point)
+        if self.transpose_b:
+            right = right.swapaxes(-1, -2)
+        if left.dtype == np.float32:
+            batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+            acc = np.zeros((*batch, left.shape[-2], right.shape[-1]), np.float32)
+            for k in range(left.shape[-1]):
+                acc += left[..., :, k, np.newaxis] * right[..., np.newaxis, k, :]
+        else:
+            acc = left @ right
+        dtype = DType(a.dtype.name)
+        return (finish(acc, None, dtype, self.requant, self.y_zero_point, self.clamp),)
+
+    def macs(self, *inputs: TensorType | None) -> int:
+        """Products."""
+        a = given(inputs[0])
+        return self.infer(*inputs)[0].size * a.shape[-1]
+
+    @classmethod
+    def quantized(
+        cls,
+        *,
+        a: Quantization,
+        b: Quantization,
+        y: Quantization,
+        dtype: DType = DType.INT8,
+        transpose_b: bool = False,
+    ) -> BatchMatMul:
+        """The integer operator, as LiteRT prepares BATCH_MATMUL.
+
+        Args:
+            a: per-tensor quantisation of the first operand.
+            b: per-tensor quantisation of the second operand.
+            y: per-tensor quantisation of the output.
+            dtype: of all three, int8 or int16.
+            transpose_b: the field.
+        """
+        return cls(
+            transpose_b=transpose_b,
+            a_zero_point=a.scalar_zero_point,
+            b_zero_point=b.scalar_zero_point,
+            requant=factors_to_requant([product_factor(a, b, y)], dtype, "single"),
+            y_zero_point=y.scalar_zero_point,
+            clamp=dtype.limits,
+        )

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT
+ *
+ * Shared by every kernel: naming, fixed-point arithmetic, small helpers. C99, no libc beyond
+ * stdint.h, stddef.h and string.h.
+ */
+#ifndef EK_COMMON_H
+#define EK_COMMON_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "ek_config.h" /* EK_PREFIX: every external symbol begins with it */
+
+#define EK_JOIN2(a, b) a##b
+#define EK_JOIN(a, b) EK_JOIN2(a, b)
+/* External name of a kernel: EK_FN(conv_2d_s8) is <prefix>ek_conv_2d_s8. */
+#define EK_FN(name) EK_JOIN(EK_PREFIX, ek_##name)
+
+#if defined(__GNUC__)
+#define EK_INFINITY __builtin_inff()
+#else
+#define EK_INFINITY (3.0e38f * 10.0f)
+#endif
+
+static inline int32_t ek_min_s32(int32_t a, int32_t b) { return a < b ? a : b; }
+static inline int32_t ek_max_s32(int32_t a, int32_t b) { return a > b ? a : b; }
+static inline int32_t ek_clamp_s32(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : (x > high ? high : x);
+}
+
+/* x * 2^exponent in two's complement, wrapping; exponent 0..31. */
+static inline int32_t ek_shift_left_s32(int32_t x, int32_t exponent)
+{
+    return (int32_t)((uint32_t)x << exponent);
+}
+
+/* High 32 bits of 2ab, rounded to nearest, ties towards +infinity; (-2^31)^2 saturates. */
+static inline int32_t ek_doubling_high_mul(int32_t a, int32_t b)
+{
+    if (a == INT32_MIN && b == INT32_MIN) {
+        return INT32_MAX;
+    }
+    const int64_t product = (int64_t)a * b;
+    /* Adding 2^30 and flooring equals the specification's sign-dependent nudge and truncation. */
+    return (int32_t)((product + ((int64_t)1 << 30)) >> 31);
+}
+
+/* x / 2^exponent rounded to nearest, ties away from zero; exponent 0..31. */
+static inline int32_t ek_rounding_right_shift(int32_t x, int32_t exponent)
+{
+    const int32_t mask = (int32_t)(((uint32_t)1 << exponent) - 1u);
+    const int32_t remainder = x & mask;
+    const int32_t threshold = (mask >> 1) + (x < 0 ? 1 : 0);
+    return (x >> exponent) + (remainder > threshold ? 1 : 0);
+}
+
+/* acc * multiplier * 2^(shift - 31), rounded after the product and after the shift. */
+static inline int32_t ek_requantize_double(int32_t acc, int32_t multiplier, int32_t shift)
+{
+    const int32_t left = shift > 0 ? shift : 0;
+    const int32_t right = shift > 0 ? 0 : -shift;
+    return ek_rounding_right_shift(
+        ek_doubling_high_mul(ek_shift_left_s32(acc, left), multiplier), right);
+}
+
+/* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity. */
+static inline int32_t ek_requantize_single(int32_t acc, int32_t multiplier, int32_t shift)
+{
+    const int32_t total = 31 - shift;
+    const int64_t product = (int64_t)acc * multiplier + ((int64_t)1 << (total - 1));
+    return (int32_t)(product >> total);
+}
+
+#endif /* EK_COMMON_H */

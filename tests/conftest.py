@@ -1,0 +1,104 @@
+"""Fixtures and the table of what could not run.
+
+A test that needs a tool says so with ``@pytest.mark.needs("qemu-system-arm")``, one that needs data
+takes the fixture ``data_folder``. Where the tool or the data is missing the test is listed at the
+end with what would let it run; under ``EDGEKIT_CI=1`` that list is a failure.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _importable_tests() -> None:
+    """Make ``tests.support`` and ``tests.cases`` importable without putting the checkout on the path.
+
+    The checkout on the path would shadow the installed package that is being tested.
+    """
+    if "tests" not in sys.modules:
+        package = types.ModuleType("tests")
+        package.__path__ = [str(ROOT / "tests")]
+        sys.modules["tests"] = package
+
+
+_importable_tests()
+
+
+def _module(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+TOOLS = {
+    "cc": (lambda: shutil.which("cc") is not None, "a C compiler: apt install gcc"),
+    "clang": (lambda: shutil.which("clang") is not None, "apt install clang"),
+    "arm-none-eabi-gcc": (
+        lambda: shutil.which("arm-none-eabi-gcc") is not None,
+        "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    ),
+    "qemu-system-arm": (
+        lambda: shutil.which("qemu-system-arm") is not None,
+        "apt install qemu-system-arm",
+    ),
+    "ziglang": (lambda: _module("ziglang"), "pip install ziglang"),
+    "litert": (lambda: _module("ai_edge_litert"), "pip install ai-edge-litert"),
+    "onnxruntime": (lambda: _module("onnxruntime"), "pip install onnxruntime"),
+}
+"""What a test can need: how to see that it is there, and what would provide it."""
+
+DATA_MENDING = "set EDGEKIT_DATA to the folder with the development data"
+
+_not_run: dict[str, list[str]] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "needs(*tools): tools that the test cannot do without")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the mending, a test whose tools are missing."""
+    for mark in item.iter_markers("needs"):
+        for tool in mark.args:
+            present, mending = TOOLS[tool]
+            if not present():
+                pytest.skip(f"missing {tool}: {mending}")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The development data: ``EDGEKIT_DATA``, default ``../shared/data`` beside the checkout."""
+    folder = Path(os.environ.get("EDGEKIT_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"missing data: {DATA_MENDING}")
+    return folder
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect what did not run."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        _not_run.setdefault(reason, []).append(report.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table of what could not run."""
+    if not _not_run:
+        return
+    terminalreporter.section("not run")
+    for reason, tests in sorted(_not_run.items()):
+        terminalreporter.write_line(f"{len(tests):5d} tests  {reason}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI, anything that did not run is a failure."""
+    if os.environ.get("EDGEKIT_CI") == "1" and _not_run and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
