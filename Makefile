@@ -20,6 +20,7 @@ test: lint types unit ## Everything that must hold; ends with what could not run
 lint: setup ## Style, layers, names
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -P tests/check_layers.py
 
 types: setup ## Static types of the installed packages
 	$(BIN)/python -P tests/check_types.py

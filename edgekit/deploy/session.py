@@ -171,6 +171,11 @@ class Session:
                 values[name] = self._read(name, offset)
         return values
 
+    def stack_high_water(self) -> int | None:
+        """Most bytes of stack used so far, None where the device cannot see it."""
+        machine: Any = self._machine
+        return machine.stack_high_water() if hasattr(machine, "stack_high_water") else None
+
     def profile(self, inputs: Inputs, repeats: int = 20) -> Profile:
         """Cost of every layer for one input.
 
@@ -191,8 +196,7 @@ class Session:
             else:
                 cost = {"latency_ms": self._time_layer(index, repeats)}
             layers.append(LayerProfile(layer.operation, layer.operator, layer.macs, **cost))
-        stack = machine.stack_high_water() if counting else None
-        return Profile(self.device, tuple(layers), stack)
+        return Profile(self.device, tuple(layers), self.stack_high_water())
 
     def _time_layer(self, index: int, repeats: int) -> float:
         """Median milliseconds; the arena is restored between runs, a layer may write in place."""

@@ -17,13 +17,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Int64 = NDArray[np.int64]
-Rounding = Literal["double", "single", "wide"]
+Rounding = Literal["double", "single", "wide", "float64"]
 Activation = Literal["none", "relu", "relu6", "relu_n1_to_1"]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
-MAX_SHIFT: dict[Rounding, int] = {"double": 30, "single": 30, "wide": 14}
-"""Largest shift that each rounding can apply."""
+MULTIPLIER_BITS: dict[Rounding, int] = {"double": 31, "single": 31, "wide": 31, "float64": 53}
+"""Binary digits of each rounding's multipliers, all behind the binary point."""
+
+SHIFTS: dict[Rounding, tuple[int, int]] = {
+    "double": (-31, 30),
+    "single": (-31, 30),
+    "wide": (-31, 14),
+    "float64": (-74, 32),
+}
+"""Smallest and largest shift of each rounding."""
+
+LARGEST_FLOAT64_ACCUMULATOR = 2**53
+"""Accumulators beyond it saturate before ``float64`` rounding multiplies them."""
 
 FLOAT_ACTIVATIONS: dict[Activation, tuple[float, float]] = {
     "none": (-math.inf, math.inf),
@@ -101,20 +112,45 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return multiplier, shift
 
 
+def float64_multiplier(real: float) -> tuple[int, int]:
+    """A positive real as ``multiplier · 2**(shift − 53)``, exactly, multiplier in [2⁵², 2⁵³).
+
+    Below 2⁻⁷⁵ no accumulator reaches one half: the multiplier is zero.
+
+    >>> float64_multiplier(0.25) == (2**52, -1)
+    True
+    """
+    fraction, shift = math.frexp(real)
+    if real == 0.0 or shift < SHIFTS["float64"][0]:
+        return 0, 0
+    return int(fraction * 2.0**53), shift
+
+
 @dataclass(frozen=True)
 class Requant:
     """Multiplication of an accumulator by a positive real, in integers.
 
     Attributes:
-        multiplier: one int32, or one per output channel, 0 or in [2³⁰, 2³¹).
-        shift: as many; the real factor is ``multiplier · 2**(shift − 31)``.
-        rounding: ``double`` rounds the high product, then the right shift (gemmlowp);
-            ``single`` rounds once, ties towards +∞; ``wide`` takes int64 accumulators, keeps 15
-            bits of the multiplier and rounds once, ties towards +∞.
+        multiplier: one integer of B binary digits, or one per output channel; 0 or in
+            [2**(B−1), 2**B). B is 53 for ``float64`` rounding, else 31.
+        shift: as many; the real factor is ``multiplier · 2**(shift − B)``.
+        rounding: of the product, one of
 
-    >>> r = Requant.from_real([0.25], "double")
-    >>> r.apply(np.array([5, 6, -6])).tolist()
-    [2, 2, -2]
+            ``double``
+                int32 accumulators; rounds the high product, then the right shift (gemmlowp).
+            ``single``
+                int32 accumulators; rounds once, ties towards +∞.
+            ``wide``
+                int64 accumulators; keeps 15 digits of the multiplier, rounds once, ties towards +∞.
+            ``float64``
+                the product is a float64 one, rounded once more to an integer, ties away from zero;
+                what does not fit int32 saturates.
+
+    >>> acc = np.array([5, 6, -6])
+    >>> {r: Requant.from_real([0.25], r).apply(acc).tolist() for r in ("double", "single")}
+    {'double': [2, 2, -2], 'single': [1, 2, -1]}
+    >>> Requant.from_real([0.25], "float64").apply(acc).tolist()
+    [1, 2, -2]
     """
 
     multiplier: tuple[int, ...]
@@ -122,14 +158,18 @@ class Requant:
     rounding: Rounding
 
     def __post_init__(self) -> None:
+        low, high = SHIFTS[self.rounding]
         assert len(self.multiplier) == len(self.shift) >= 1
-        assert all(0 <= m <= INT32_MAX for m in self.multiplier)
-        assert all(-31 <= s <= MAX_SHIFT[self.rounding] for s in self.shift)
+        assert all(0 <= m < 2 ** MULTIPLIER_BITS[self.rounding] for m in self.multiplier)
+        assert all(low <= s <= high for s in self.shift)
 
     @classmethod
     def from_real(cls, factors: Sequence[float], rounding: Rounding) -> Requant:
-        """Nearest representable factors."""
-        pairs = [quantize_multiplier(float(f)) for f in factors]
+        """Nearest representable factors; what is too large becomes the largest."""
+        split = float64_multiplier if rounding == "float64" else quantize_multiplier
+        bits, most = MULTIPLIER_BITS[rounding], SHIFTS[rounding][1]
+        pairs = [split(float(f)) for f in factors]
+        pairs = [(m, s) if s <= most else (2**bits - 1, most) for m, s in pairs]
         return cls(tuple(m for m, _ in pairs), tuple(s for _, s in pairs), rounding)
 
     def apply(self, acc: ArrayLike) -> Int64:
@@ -142,10 +182,12 @@ class Requant:
 def multiply_by_quantized_multiplier(
     acc: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, rounding: Rounding
 ) -> Int64:
-    """``acc · multiplier · 2**(shift − 31)``, int32 out, rounded as declared."""
+    """``acc · multiplier · 2**(shift − B)``, int32 out; see :class:`Requant`."""
     acc = np.asarray(acc, np.int64)
     multiplier = np.asarray(multiplier, np.int64)
     shift = np.asarray(shift, np.int64)
+    if rounding == "float64":
+        return _multiply_in_float64(acc, np.ldexp(multiplier.astype(np.float64), shift - 53))
     if rounding == "double":
         left = np.maximum(shift, 0)
         right = np.maximum(-shift, 0)
@@ -155,6 +197,15 @@ def multiply_by_quantized_multiplier(
         multiplier, bits = reduced_multiplier(multiplier), 15
     total = bits - shift
     return wrap_int32((acc * multiplier + (np.int64(1) << (total - 1))) >> total)
+
+
+def _multiply_in_float64(acc: Int64, factor: NDArray[np.float64]) -> Int64:
+    limit = LARGEST_FLOAT64_ACCUMULATOR
+    product = np.clip(acc, -limit, limit).astype(np.float64) * factor
+    whole = np.trunc(product)
+    # The difference is exact; adding one half to the product would not be.
+    whole += np.where(np.abs(product - whole) >= 0.5, np.sign(product), 0.0)
+    return np.clip(whole, INT32_MIN, INT32_MAX).astype(np.int64)
 
 
 def reduced_multiplier(multiplier: ArrayLike) -> Int64:
@@ -185,7 +236,6 @@ def activation_clamp(
     >>> activation_clamp("relu", 0.05, 3, (-128, 127))
     (3, 127)
     """
-
     return clamp_between(*FLOAT_ACTIVATIONS[activation], scale, zero_point, limits)
 
 
@@ -195,8 +245,10 @@ def clamp_between(
     """Range of the integers between two reals, saturated to the integer type.
 
     Args:
-        low, high: real bounds, either may be infinite.
-        scale, zero_point: of the output.
+        low: real lower bound, may be infinite.
+        high: real upper bound, may be infinite.
+        scale: of the output.
+        zero_point: of the output.
         limits: smallest and largest integer of the output's type.
 
     >>> clamp_between(-math.inf, 0.3, 0.1, 5, (-128, 127))
@@ -223,3 +275,16 @@ def float_activation_clamp(activation: Activation) -> tuple[float, float] | None
     >>> float_activation_clamp("none")
     """
     return None if activation == "none" else FLOAT_ACTIVATIONS[activation]
+
+
+def near_power_of_two(scale: float) -> int | None:
+    """The exponent of a float32 scale within 0.07 % of a power of two, else None.
+
+    Where the reference kernels have a scheme for power-of-two scales, they decide so, in float32.
+
+    >>> near_power_of_two(0.25), near_power_of_two(0.2501), near_power_of_two(0.3)
+    (-2, -2, None)
+    """
+    log2 = np.float32(math.log(scale)) * (np.float32(1) / np.float32(math.log(2)))
+    nearest = math.floor(float(log2) + 0.5)
+    return nearest if abs(float(log2) - nearest) < 1e-3 else None

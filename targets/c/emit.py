@@ -336,7 +336,7 @@ class _Emitter:
     def _render(self, template: str, what: str, context: Mapping[str, Any]) -> str:
         source = text.comment(self.program.source or self.program.name, 100)
         head = LICENCE.format(what=what, version=self.version, source=source)
-        return head + _environment().get_template(template).render(context)
+        return head + template_environment().get_template(template).render(context)
 
 
 def _values(argument: Argument) -> tuple[Value, ...]:
@@ -381,7 +381,8 @@ def kernel_files(kernels: tuple[Kernel, ...]) -> dict[str, str]:
     return files
 
 
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """The templates of generated files; an undefined name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,

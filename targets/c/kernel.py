@@ -172,8 +172,11 @@ def kernel(
     """
 
     def register(binding: Binding) -> Binding:
-        if any(k.name == name and k.operator == operator.name for k in KERNELS):
-            raise ValueError(f"kernel {name!r} is registered already for {operator.name!r}")
+        entry = (name, operator.name, dtype)
+        if any((k.name, k.operator, k.dtype) == entry for k in KERNELS):
+            raise ValueError(
+                f"kernel {name!r} is registered already for {operator.name!r} on {dtype}"
+            )
         KERNELS.append(
             Kernel(name, operator.name, dtype, binding, accepts, features, folder, needs)
         )

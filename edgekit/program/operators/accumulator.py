@@ -4,16 +4,17 @@ An integer sum is requantised, moved by the output's zero point and clamped::
 
     y = clamp(requant(Σ (x − x_zero_point)·w + bias) + y_zero_point)
 
-=========  =======  ==============  ===========  =========================
+=========  =======  ==============  ===========  ========================================
 x and y    w        bias            accumulator  rounding of `Requant`
-=========  =======  ==============  ===========  =========================
-int8       int8     int32           int32        ``double`` or ``single``
-int16      int8     int64           int64        ``wide``
+=========  =======  ==============  ===========  ========================================
+int8       int8     int32           int32        ``double``; fully connected: ``float64``
+int16      int8     int64           int64        ``wide``; fully connected: ``float64``
 float32    float32  float32         float32      no `Requant`
-=========  =======  ==============  ===========  =========================
+=========  =======  ==============  ===========  ========================================
 
-Additions of the bias and of the zero point wrap in two's complement, as C does through unsigned
-integers; the sum of products cannot overflow, because the shape rules bound its length.
+The roundings are those of LiteRT 2.3's reference kernels, which the tests measure. Additions of the
+bias and of the zero point wrap in two's complement, as C does through unsigned integers; the sum of
+products cannot overflow, because the shape rules bound its length.
 
 A float32 sum starts at 0, adds its products one by one in the order that the operator states, every
 product and every sum rounded on its own, then adds the bias, then clamps. A product that would meet
@@ -22,7 +23,7 @@ padding is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -33,6 +34,14 @@ from edgekit.program.operators.pooling import Clamp, clamped, require_clamp
 
 BIAS_DTYPE = {DType.INT8: DType.INT32, DType.INT16: DType.INT64, DType.FLOAT32: DType.FLOAT32}
 """Dtype of the bias by dtype of the input."""
+
+Roundings = Mapping[DType, Rounding]
+
+CONVOLUTION_ROUNDING: Roundings = {DType.INT8: "double", DType.INT16: "wide"}
+"""How convolutions and the product of two computed matrices round."""
+
+FULLY_CONNECTED_ROUNDING: Roundings = {DType.INT8: "float64", DType.INT16: "float64"}
+"""How a fully connected layer rounds."""
 
 MAX_TERMS_INT8 = (2**31 - 1) // (255 * 128)
 """How many products of an int8 input, less its zero point, and an int8 weight fit int32."""
@@ -45,9 +54,10 @@ def require_weighted_sum(
     *,
     outputs: int,
     terms: int,
+    zero_points: tuple[int, int],
     requant: Requant | None,
-    x_zero_point: int,
     clamp: Clamp | None,
+    roundings: Roundings,
 ) -> None:
     """Refuse dtypes, a bias or integer fields that do not go together.
 
@@ -57,9 +67,10 @@ def require_weighted_sum(
         bias: its bias.
         outputs: number of output channels.
         terms: number of products in one sum.
+        zero_points: fields of the operator: of the input, of the output.
         requant: field of the operator.
-        x_zero_point: field of the operator.
         clamp: field of the operator.
+        roundings: what the operator's requantisation must round like.
 
     Raises:
         OperatorError: says what would be right.
@@ -70,32 +81,39 @@ def require_weighted_sum(
         require_dtype(bias, "bias", BIAS_DTYPE[x.dtype])
         require(bias.shape == (outputs,), f"bias has shape {list(bias.shape)}, must be [{outputs}]")
     require(terms >= 1, "the sum has no terms")
-    require_requant(x.dtype, requant, outputs, clamp)
-    if x.dtype is DType.INT16:
-        require(x_zero_point == 0, f"x_zero_point is {x_zero_point}, must be 0 for int16")
-    if x.dtype is DType.INT8:
-        require(
-            terms <= MAX_TERMS_INT8,
-            f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
-        )
-
-
-def require_requant(
-    dtype: DType, requant: Requant | None, outputs: int, clamp: Clamp | None
-) -> None:
-    """Refuse a requantisation or clamp that does not fit `dtype` and the output channels."""
-    require_clamp(clamp, dtype)
-    if requant is None or not dtype.is_integer:
-        require(requant is None, "requant is there, must be None for float32")
-        require(not dtype.is_integer, f"requant is None, must be there for {dtype}")
-        return
+    require_integer_fields(x.dtype, zero_points, requant, clamp, roundings)
+    if requant is not None:
+        factors = len(requant.multiplier)
+        require(factors in (1, outputs), f"requant has {factors} factors, must have 1 or {outputs}")
     require(
-        (requant.rounding == "wide") == (dtype is DType.INT16),
-        f"requant rounds {requant.rounding!r}, must be "
-        + ("'wide' for int16" if dtype is DType.INT16 else "'double' or 'single' for int8"),
+        x.dtype is not DType.INT8 or terms <= MAX_TERMS_INT8,
+        f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
     )
-    factors = len(requant.multiplier)
-    require(factors in (1, outputs), f"requant has {factors} factors, must have 1 or {outputs}")
+
+
+def require_integer_fields(
+    dtype: DType,
+    zero_points: tuple[int, ...],
+    requant: Requant | None,
+    clamp: Clamp | None,
+    roundings: Roundings,
+) -> None:
+    """Refuse zero points, a requantisation or a clamp that do not fit `dtype`."""
+    require_clamp(clamp, dtype)
+    low, high = dtype.limits if dtype is DType.INT8 else (0, 0)
+    require(
+        all(low <= point <= high for point in zero_points),
+        f"the zero points are {list(zero_points)}, must lie in {low}…{high} for {dtype}",
+    )
+    require(
+        (requant is not None) == dtype.is_integer,
+        f"requant must be {'there' if dtype.is_integer else 'None'} for {dtype}",
+    )
+    if requant is not None:
+        require(
+            requant.rounding == roundings[dtype],
+            f"requant rounds {requant.rounding!r}, must be {roundings[dtype]!r} for {dtype}",
+        )
 
 
 def operand(x: Array, zero_point: int = 0) -> Array:
@@ -154,23 +172,9 @@ def finish(
     return clamped(moved, clamp).astype(dtype.numpy)
 
 
-def convolution_factors(x: Quantization, w: Quantization, y: Quantization) -> list[float]:
-    """Real factors of a convolution, one per scale of `w`, multiplied in float64."""
+def weight_factors(x: Quantization, w: Quantization, y: Quantization) -> list[float]:
+    """Real factors from accumulator to output, one per scale of `w`, in float64."""
     return [x.scalar_scale * scale / y.scalar_scale for scale in w.scale]
-
-
-def product_factor(a: Quantization, b: Quantization, y: Quantization) -> float:
-    """Real factor of a product of two per-tensor quantised operands.
-
-    The scales are multiplied in float32, as the specification's implementation does.
-    """
-    product = np.float32(a.scalar_scale) * np.float32(b.scalar_scale)
-    return float(product) / y.scalar_scale
-
-
-def factors_to_requant(factors: Sequence[float], dtype: DType, rounding: Rounding) -> Requant:
-    """Nearest representable factors; int16 inputs always round ``wide``."""
-    return Requant.from_real(factors, "wide" if dtype is DType.INT16 else rounding)
 
 
 def require_symmetric(w: Quantization) -> None:

@@ -1,12 +1,11 @@
 """Functions of one element: clip, leaky ReLU, hard swish, sigmoid, tanh.
 
-int8 results are one of 256, so C kernels look them up in a table. int16 follows the TFLite reference
-kernels where those define it. float32 uses :mod:`edgekit.program.float_math`.
+An int8 operand has 256 values, so C kernels look int8 results up in a table. int16 follows the
+TFLite reference kernels where those define it. float32 uses :mod:`edgekit.program.float_math`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -19,6 +18,7 @@ from edgekit.program.fixed_point import (
     Int64,
     Requant,
     clamp_between,
+    near_power_of_two,
     quantize_multiplier,
     rounding_right_shift,
 )
@@ -317,23 +317,23 @@ def _table_tanh(x: Array) -> Array:
 
 
 def sigmoid_table_s16() -> Array:
-    """``65536 * sigmoid(i / 24) - 32768`` rounded, int16, for i in 0…255: 15 bits above one half.
+    """The upper half of a sigmoid, ``65536 * sigmoid(i / 24) - 32768``, int16, for i in 0…255.
 
-    >>> sigmoid_table_s16()[:4].tolist()
-    [0, 683, 1365, 2045]
+    Kernels interpolate between two entries. As in the reference kernels each entry is raised by
+    half of what interpolation falls short of the curve in the middle, and the last is 1 exactly.
+
+    >>> sigmoid_table_s16()[[0, 1, 28, 255]].tolist()
+    [0, 683, 17207, 32767]
     """
-    exact = 1 / (1 + np.exp(-np.arange(256) / SIGMOID_STEPS_PER_UNIT))
-    return np.minimum(np.floor(65536 * exact + 0.5) - 32768, 32767).astype(np.int16)
 
+    def above_half(steps: Array) -> Array:
+        return 65536 / (1 + np.exp(-steps / SIGMOID_STEPS_PER_UNIT)) - 32768
 
-def _near_power_of_two(scale: float) -> int | None:
-    """The exponent of a float32 scale within 0.07 % of a power of two, else None.
-
-    The reference kernels decide so, in float32.
-    """
-    log2 = np.float32(math.log(scale)) * (np.float32(1) / np.float32(math.log(2)))
-    rounded = math.floor(float(log2) + 0.5)
-    return rounded if abs(float(log2) - rounded) < 1e-3 else None
+    steps = np.arange(256.0)
+    here, middle, there = (above_half(steps + offset) for offset in (0, 0.5, 1))
+    table = np.floor(here + (middle - (here + there) / 2) / 2 + 0.5)
+    table[255] = 32767
+    return table.astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -356,12 +356,12 @@ class _Curve(Operator):
         if dtype == DType.INT8:
             return cls(table=lookup_table(function, x, y))
         zero_points = (x.scalar_zero_point, y.scalar_zero_point)
-        if zero_points != (0, 0) or _near_power_of_two(y.scalar_scale) != -15:
+        if zero_points != (0, 0) or near_power_of_two(y.scalar_scale) != -15:
             raise UnsupportedError(
                 f"{cls.name}: int16 needs zero points 0 and output scale 1/32768, "
                 f"got zero points {zero_points} and output scale {y.scalar_scale:g}"
             )
-        exponent = _near_power_of_two(x.scalar_scale)
+        exponent = near_power_of_two(x.scalar_scale)
         if exponent is not None and exponent + 12 in shifts:
             return cls(multiplier=3 << (exponent + 12))
         factor, right_shift = x.scalar_scale * 4096.0 * 3.0, 0

@@ -20,13 +20,13 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.accumulator import (
+    CONVOLUTION_ROUNDING,
     accumulate,
-    convolution_factors,
-    factors_to_requant,
     finish,
     operand,
     require_symmetric,
     require_weighted_sum,
+    weight_factors,
 )
 from edgekit.program.operators.base import (
     Operator,
@@ -117,9 +117,10 @@ class Convolution(Operator):
             bias,
             outputs=outputs,
             terms=terms,
+            zero_points=(self.x_zero_point, self.y_zero_point),
             requant=self.requant,
-            x_zero_point=self.x_zero_point,
             clamp=self.clamp,
+            roundings=CONVOLUTION_ROUNDING,
         )
 
     def _slide(self, x: TensorType, kernel: Pair) -> Pair:
@@ -176,7 +177,7 @@ def _quantized_fields(
     require_symmetric(w)
     return {
         "x_zero_point": x.scalar_zero_point,
-        "requant": factors_to_requant(convolution_factors(x, w, y), dtype, "double"),
+        "requant": Requant.from_real(weight_factors(x, w, y), CONVOLUTION_ROUNDING[dtype]),
         "y_zero_point": y.scalar_zero_point,
         "clamp": activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
     }

@@ -14,15 +14,15 @@ import numpy as np
 from edgekit.program.fixed_point import Activation, Requant, activation_clamp
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.accumulator import (
+    CONVOLUTION_ROUNDING,
+    FULLY_CONNECTED_ROUNDING,
     accumulate,
-    convolution_factors,
-    factors_to_requant,
     finish,
     operand,
-    product_factor,
-    require_requant,
+    require_integer_fields,
     require_symmetric,
     require_weighted_sum,
+    weight_factors,
 )
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
 from edgekit.program.operators.movement import given
@@ -68,9 +68,10 @@ class FullyConnected(Operator):
             bias,
             outputs=outputs,
             terms=terms,
+            zero_points=(self.x_zero_point, self.y_zero_point),
             requant=self.requant,
-            x_zero_point=self.x_zero_point,
             clamp=self.clamp,
+            roundings=FULLY_CONNECTED_ROUNDING,
         )
         return (TensorType((*x.shape[:-1], outputs), x.dtype),)
 
@@ -112,11 +113,9 @@ class FullyConnected(Operator):
             OperatorError: the weights have a zero point.
         """
         require_symmetric(w)
-        per_tensor = w.axis is None
-        factors = [product_factor(x, w, y)] if per_tensor else convolution_factors(x, w, y)
         return cls(
             x_zero_point=x.scalar_zero_point,
-            requant=factors_to_requant(factors, dtype, "single"),
+            requant=Requant.from_real(weight_factors(x, w, y), FULLY_CONNECTED_ROUNDING[dtype]),
             y_zero_point=y.scalar_zero_point,
             clamp=activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
         )
@@ -167,10 +166,17 @@ class BatchMatMul(Operator):
                 f"the leading axes of {list(a.shape)} and {list(b.shape)} do not broadcast, "
                 "each pair must be equal or hold a 1",
             )
-        require_requant(a.dtype, self.requant, 1, self.clamp)
-        if a.dtype is DType.INT16:
-            points = (self.a_zero_point, self.b_zero_point)
-            require(points == (0, 0), f"the zero points are {points}, must be 0 for int16")
+        require_integer_fields(
+            a.dtype,
+            (self.a_zero_point, self.b_zero_point, self.y_zero_point),
+            self.requant,
+            self.clamp,
+            CONVOLUTION_ROUNDING,
+        )
+        require(
+            self.requant is None or len(self.requant.multiplier) == 1,
+            "requant has several factors, must have one",
+        )
         require(
             a.dtype is not DType.INT8 or terms <= MAX_TERMS_INT8,
             f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
@@ -217,11 +223,14 @@ class BatchMatMul(Operator):
             dtype: of all three, int8 or int16.
             transpose_b: the field.
         """
+        # LiteRT multiplies these two scales in float32, those of weighted sums in float64.
+        product = float(np.float32(a.scalar_scale) * np.float32(b.scalar_scale))
+        factor = product / y.scalar_scale
         return cls(
             transpose_b=transpose_b,
             a_zero_point=a.scalar_zero_point,
             b_zero_point=b.scalar_zero_point,
-            requant=factors_to_requant([product_factor(a, b, y)], dtype, "single"),
+            requant=Requant.from_real([factor], CONVOLUTION_ROUNDING[dtype]),
             y_zero_point=y.scalar_zero_point,
             clamp=dtype.limits,
         )

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from edgekit.program.fixed_point import Requant, quantize_multiplier, wrap_int32
+from edgekit.program.fixed_point import Requant, quantize_multiplier
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
 from edgekit.program.operators.movement import MAX_RANK, given, require_axis
@@ -22,6 +22,9 @@ Clamp = tuple[int, int] | tuple[float, float]
 
 MAX_WINDOW = 65535
 """Most elements in a pooling window: int16 sums of so many stay within int32."""
+
+MAX_COUNT = {DType.INT8: (2**31 - 1) // 255, DType.INT16: MAX_WINDOW}
+"""Most elements that an integer mean takes: their sum, less the zero points, fits int32."""
 
 
 def clamped(y: Array, clamp: Clamp | None) -> Array:
@@ -190,8 +193,8 @@ class Mean(Operator):
         x_zero_point, y_zero_point: of input and output.
         clamp: bounds of the result in units of the output; integers need it.
 
-    Integers: the sum wraps in int32 as the reference kernels' does. float32: sum in row-major
-    order, one division by the count.
+    Integers: the exact sum, rescaled once. float32: sum in row-major order, one division by the
+    count.
 
     >>> Mean((1,), False).reference(np.array([[1, 2]], np.float32))[0].tolist()
     [1.5]
@@ -260,6 +263,12 @@ class Mean(Operator):
             (self.requant is not None) == x.dtype.is_integer,
             f"{x.dtype} {'needs' if x.dtype.is_integer else 'takes no'} requant",
         )
+        count = self.count(x)
+        require(
+            count <= MAX_COUNT.get(x.dtype, count),
+            f"the mean of {count} elements may overflow int32, must be of "
+            f"{MAX_COUNT.get(x.dtype)} at most",
+        )
         if self.keep_dims:
             shape = tuple(1 if k in self.axes else d for k, d in enumerate(x.shape))
         else:
@@ -281,6 +290,6 @@ class Mean(Operator):
             # accumulate() is strictly sequential, unlike sum(); + 0 turns -0 into +0.
             total = np.add.accumulate(rows, axis=1, dtype=np.float32)[:, -1] + np.float32(0)
             return (clamped(total / np.float32(count), self.clamp).reshape(shape),)
-        acc = wrap_int32(rows.sum(axis=1, dtype=np.int64) - self.x_zero_point * count)
+        acc = rows.sum(axis=1, dtype=np.int64) - self.x_zero_point * count
         y = self.requant.apply(acc) + self.y_zero_point
         return (clamped(y, self.clamp).astype(x.dtype).reshape(shape),)

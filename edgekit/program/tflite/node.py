@@ -150,7 +150,7 @@ class Node:
             self.invalid(f"{option} is {code}, must be 0…{len(names) - 1}")
         if names[code] not in supported:
             self.unsupported(f"{option} is {names[code]}; supported are {', '.join(supported)}")
-        return names[code]
+        return names[int(code)]
 
     # Quantisation
 
@@ -227,9 +227,7 @@ class Node:
 
     # Emission
 
-    def constant(
-        self, name: str, data: Array, quantization: Quantization | None = None
-    ) -> Tensor:
+    def constant(self, name: str, data: Array, quantization: Quantization | None = None) -> Tensor:
         """A new constant under a free name made from `name`."""
         return self.sink.declare(Tensor.constant(name, data, quantization))
 
@@ -254,9 +252,7 @@ class Node:
             )
         self._append(operator, inputs, self.outputs)
 
-    def _infer(
-        self, operator: Operator, inputs: Sequence[Tensor | None]
-    ) -> tuple[TensorType, ...]:
+    def _infer(self, operator: Operator, inputs: Sequence[Tensor | None]) -> tuple[TensorType, ...]:
         try:
             types = operator.infer(*(None if t is None else t.type for t in inputs))
         except OperatorError as error:

@@ -55,7 +55,8 @@ def builtin(
     """
 
     def register(read: BuiltinReader) -> BuiltinReader:
-        assert name in BUILTINS and name not in READERS
+        assert name in BUILTINS
+        assert name not in READERS
         number, fields = OPTIONS[options] if options else (0, {})
         READERS[name] = Builtin(
             read,

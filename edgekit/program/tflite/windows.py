@@ -5,6 +5,8 @@ Source: the TensorFlow documentation of ``tf.nn``, "Notes on padding".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgekit.program.tflite.node import Node
 
 Pair = tuple[int, int]
@@ -40,7 +42,9 @@ def same(size: int, reach: int, stride: int) -> Pair:
     return total // 2, total - total // 2
 
 
-def padding(node: Node, extents: Pair, kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
+def padding(
+    node: Node, extents: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair
+) -> Padding:
     """Top, left, bottom, right of a window that slides over an image of `extents`."""
     if not node.same_padding():
         return (0, 0, 0, 0)

@@ -73,4 +73,14 @@ static inline int32_t ek_requantize_single(int32_t acc, int32_t multiplier, int3
     return (int32_t)(product >> total);
 }
 
+/* Zero bits above the highest set bit; 32 for 0. */
+static inline int32_t ek_leading_zeros(uint32_t x)
+{
+    int32_t zeros = 0;
+    for (uint32_t bit = (uint32_t)1 << 31; bit != 0 && (x & bit) == 0; bit >>= 1) {
+        ++zeros;
+    }
+    return zeros;
+}
+
 #endif /* EK_COMMON_H */

@@ -1,0 +1,67 @@
+"""The application: verbs, common flags, and errors as one line with an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from edgekit.cli import bench, doctor, export, ops, targets, verify
+from edgekit.errors import EdgekitError
+from edgekit.version import edgekit_version
+
+app = typer.Typer(
+    help="Deploy quantised networks to microcontrollers, bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("doctor")(doctor.doctor)
+app.add_typer(targets.app, name="targets")
+app.command("ops")(ops.ops)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("bench")(bench.bench)
+
+INTERRUPTED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgekit {edgekit_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
+) -> None:
+    """Deploy quantised networks to microcontrollers, bit for bit.
+
+    Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 a check failed,
+    2 usage, 3 unsupported on this target, 4 a device or tool is missing.
+    """
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can cause is one message and an exit code."""
+    try:
+        app()
+    except EdgekitError as error:
+        sys.stderr.write(f"edgekit: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

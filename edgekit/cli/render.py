@@ -1,0 +1,110 @@
+"""Results as tables or data; one structure, four formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+
+
+Row = Mapping[str, Any]
+
+
+def cell(value: Any) -> str:
+    """A value for people: thousands apart, nothing as a dash.
+
+    >>> cell(1234567), cell(0.25), cell(None), cell(True), cell(("a", "b"))
+    ('1,234,567', '0.25', '-', 'yes', 'a, b')
+    """
+    if value is None or value == "" or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(v) for v in value)
+    return str(value)
+
+
+def rows_as(rows: Sequence[Row], style: Format, title: str = "") -> str:
+    """Rows with the same keys as text.
+
+    >>> print(rows_as([{"layer": "conv", "macs": 1200}], Format.MD), end="")
+    | layer | macs |
+    |---|---|
+    | conv | 1,200 |
+    """
+    if style is Format.JSON:
+        return json.dumps(list(rows), indent=2) + "\n"
+    columns = list(rows[0]) if rows else []
+    if style is Format.CSV:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(["" if v is None else v for v in row.values()] for row in rows)
+        return stream.getvalue()
+    if style is Format.MD:
+        lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += [f"| {' | '.join(cell(v) for v in row.values())} |" for row in rows]
+        return "\n".join(lines) + "\n"
+    return _table(rows, columns, title)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str], title: str) -> str:
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for column in columns:
+        numeric = any(isinstance(r[column], int | float) for r in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        # Text from models is data, never markup.
+        table.add_row(*(_plain(cell(v)) for v in row.values()))
+    stream = io.StringIO()
+    console = Console(file=stream, width=_width(), markup=False, highlight=False, emoji=False)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _width() -> int:
+    import shutil
+
+    return max(shutil.get_terminal_size((100, 24)).columns, 60)
+
+
+def _plain(text: str) -> str:
+    """Control characters made visible: a name may not move the cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def facts_as(facts: Row, style: Format) -> str:
+    """Named values, one a line for people."""
+    if style is Format.JSON:
+        return json.dumps(dict(facts), indent=2) + "\n"
+    if style is Format.TABLE:
+        width = max(len(k) for k in facts)
+        return "".join(f"{k:<{width}}  {_plain(cell(v))}\n" for k, v in facts.items())
+    return rows_as([{"name": k, "value": v} for k, v in facts.items()], style)
+
+
+def show(text: str) -> None:
+    """Print to stdout as it is."""
+    typer.echo(text, nl=False)

@@ -1,0 +1,82 @@
+"""``edgekit targets list`` and ``edgekit targets show NAME``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.targets import legality
+from edgekit.targets.target import Target, builtin_targets, target
+
+app = typer.Typer(help="What networks can be built for.", no_args_is_help=True)
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+@app.command("list")
+def list_targets(style: FormatOption = Format.TABLE) -> None:
+    """Families, boards, memories and whether they run here."""
+    rows = [
+        {
+            "target": t.name,
+            "family": t.family,
+            "core": t.core.name if t.core else None,
+            "flash_bytes": _bytes(t, program=True),
+            "ram_bytes": _bytes(t, program=False),
+            "clock_mhz": t.clock_hz / 1e6 if t.clock_hz else None,
+            "formats": formats(t),
+            "status": t.status,
+        }
+        for t in builtin_targets().values()
+    ]
+    show(rows_as(rows, style))
+
+
+@app.command("show")
+def show_target(
+    name: Annotated[str, typer.Argument(help="A target, or the path of a board's TOML file.")],
+    style: FormatOption = Format.TABLE,
+) -> None:
+    """Everything known about one target."""
+    t = target(name)
+    facts: dict[str, Any] = {
+        "name": t.name,
+        "family": t.family,
+        "description": t.description,
+        "status": t.status,
+        "devices": t.devices,
+        "formats": formats(t),
+    }
+    if t.core is not None:
+        facts |= {
+            "core": t.core.name,
+            "fpu": t.fpu,
+            "features": tuple(sorted(t.features)),
+            "clock_hz": t.clock_hz,
+        }
+    for memory in t.memories:
+        waits = "" if memory.wait_states is None else f", {memory.wait_states} wait states"
+        facts[f"memory {memory.name}"] = (
+            f"{memory.kind}, {memory.bytes:,} bytes at {memory.origin:#010x}{waits}"
+        )
+    power = t.board.power if t.board else None
+    if t.board is not None:
+        facts["power"] = (
+            f"{power.picojoules_per_cycle:g} pJ/cycle ({power.conditions}; {power.source})"
+            if power
+            else None
+        )
+    show(facts_as(facts, style))
+
+
+def formats(t: Target) -> tuple[str, ...]:
+    """Activation formats with kernels, and how floats are computed."""
+    hardware = legality.has_hardware_float(t)
+    return ("int8", "float32" if hardware else "float32 (soft-float)")
+
+
+def _bytes(t: Target, *, program: bool) -> int | None:
+    sizes = [m.bytes for m in t.memories if (m.is_program if program else m.is_data)]
+    return sum(sizes) if sizes else None

@@ -1,0 +1,66 @@
+"""``edgekit verify``: does the deployed code compute what its reference does?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.deploy.artifact import load
+from edgekit.deploy.verification import VerifyReport
+
+
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="A folder made by export.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Samples (.npz), labels optional; default the vectors.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="emulator, qemu or local.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Samples to run; in an emulator 100 by default.")
+    ] = None,
+    style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Compare the deployed code with its exact reference, per output and per layer.
+
+    Exit code 1 when a single bit differs.
+    """
+    report = load(artifact).verify(data, device=device, limit=limit)
+    if style is Format.JSON:
+        show(facts_as(report.to_json(), style))
+    else:
+        show(facts_as(summary(report), style))
+        show("\n" + rows_as(agreement_rows(report), style))
+        if report.closeness:
+            show("\n" + rows_as([asdict(c) for c in report.closeness], style))
+    if not report.identical:
+        raise typer.Exit(1)
+
+
+def summary(report: VerifyReport) -> dict[str, Any]:
+    """The verdict."""
+    facts: dict[str, Any] = {
+        "device": report.device,
+        "samples": f"{report.samples} of {report.available}",
+        "bit_identical": report.identical,
+    }
+    if report.first_difference is not None:
+        facts["first_difference"] = report.first_difference
+    if report.accuracy is not None:
+        right = round(report.accuracy * report.samples)
+        facts["accuracy"] = f"{report.accuracy:.4f} ({right} of {report.samples})"
+    if report.float_accuracy is not None:
+        facts["float_accuracy"] = f"{report.float_accuracy:.4f}"
+    return facts
+
+
+def agreement_rows(report: VerifyReport) -> list[dict[str, Any]]:
+    """Layers, then outputs."""
+    return [
+        {"tensor": a.name, "kind": kind, **{k: v for k, v in asdict(a).items() if k != "name"}}
+        for kind, entries in (("layer", report.layers), ("output", report.outputs))
+        for a in entries
+    ]

@@ -1,0 +1,191 @@
+"""Samples for verification and calibration, from ``.npz`` files or arrays.
+
+A data set is arrays whose first axis counts samples. Inputs are found by the model's input names;
+a model with one input also takes ``x``, ``X``, ``inputs`` or ``x_test``. Labels are ``y``,
+``labels`` or ``y_test``. Values in the input's own dtype are taken as they are; others are real
+numbers, which an integer input quantises with its scale and zero point. A file of integers that
+carries scalar ``scale`` and ``zero_point`` describes real numbers to a float input.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.errors import InvalidDataError
+from edgekit.program.ir import Array, Boundary, Program, Tensor
+
+INPUT_KEYS = ("x", "X", "inputs", "x_test")
+LABEL_KEYS = ("y", "labels", "y_test")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs by name, first axis counts, and labels where there are any.
+
+    Attributes:
+        inputs: array[N, ...] by input name, in the program's dtype and source shape.
+        labels: int64[N] or None.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> dict[str, Array]:
+        return {name: values[index] for name, values in self.inputs.items()}
+
+    def first(self, count: int) -> Samples:
+        """At most `count` samples from the front."""
+        labels = None if self.labels is None else self.labels[:count]
+        return Samples({n: v[:count] for n, v in self.inputs.items()}, labels)
+
+
+def read_arrays(source: Path | str | Mapping[str, Array] | Array) -> dict[str, Array]:
+    """Arrays by key, from an ``.npz`` or ``.npy`` file (never unpickled), a mapping or one array.
+
+    Raises:
+        InvalidDataError: unreadable, not an array file, or holding pickled objects.
+    """
+    if isinstance(source, Mapping):
+        return {str(k): np.asarray(v) for k, v in source.items()}
+    if isinstance(source, np.ndarray):
+        return {"x": source}
+    path = Path(source)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"x": loaded}
+        with loaded:
+            return {key: loaded[key] for key in loaded.files}
+    except FileNotFoundError as error:
+        raise InvalidDataError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        reason = "it holds pickled objects" if "pickle" in str(error).lower() else str(error)
+        raise InvalidDataError(
+            f"{path}: not a NumPy array file (.npz or .npy without pickles): {reason}"
+        ) from error
+
+
+def samples_for(
+    program: Program, source: Path | str | Mapping[str, Array] | Array, *, raw: bool = False
+) -> Samples:
+    """The data set as the program's inputs.
+
+    Args:
+        program: whose inputs to match.
+        source: see :func:`read_arrays`.
+        raw: refuse anything that is not in the input's dtype already.
+
+    Raises:
+        InvalidDataError: keys, shapes or counts do not fit, no samples, NaN.
+    """
+    arrays = read_arrays(source)
+    found: dict[str, Array] = {}
+    for boundary in program.inputs:
+        key = _input_key(program, boundary, arrays)
+        tensor = program.tensors[boundary.tensor]
+        values = _shaped(arrays[key], boundary, key)
+        found[boundary.name] = _typed(values, tensor, key, arrays, raw=raw)
+    counts = {name: len(values) for name, values in found.items()}
+    if len(set(counts.values())) != 1:
+        raise InvalidDataError(f"inputs have different numbers of samples: {counts}")
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise InvalidDataError("there are no samples")
+    return Samples(found, _labels(arrays, count))
+
+
+def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]) -> str:
+    if boundary.name in arrays:
+        return boundary.name
+    if len(program.inputs) == 1:
+        for key in INPUT_KEYS:
+            if key in arrays:
+                return key
+        numeric = [k for k, v in arrays.items() if k not in LABEL_KEYS and v.ndim > 1]
+        if len(numeric) == 1:
+            return numeric[0]
+    raise InvalidDataError(
+        f"no data for input {boundary.name!r}: the file has {sorted(arrays)}; name the array "
+        f"{boundary.name!r}" + (" or 'x'" if len(program.inputs) == 1 else "")
+    )
+
+
+def _shaped(values: Array, boundary: Boundary, key: str) -> Array:
+    """[N, *source_shape]; samples may lack axes of extent 1, such as batch and channel."""
+    shape = boundary.source_shape
+    wanted = [d for d in shape if d != 1]
+    if values.ndim == 0 or [d for d in values.shape[1:] if d != 1] != wanted:
+        raise InvalidDataError(
+            f"array {key!r} has shape {list(values.shape)}, must be [N, "
+            f"{', '.join(map(str, shape[1:] if shape[:1] == (1,) else shape))}]"
+        )
+    return values.reshape(len(values), *shape)
+
+
+def _typed(
+    values: Array, tensor: Tensor, key: str, arrays: Mapping[str, Array], *, raw: bool
+) -> Array:
+    dtype = np.dtype(tensor.dtype.value)
+    if values.dtype == dtype:
+        if not tensor.dtype.is_integer and not np.isfinite(values).all():
+            raise InvalidDataError(f"array {key!r} holds NaN or infinity")
+        return values
+    if raw or values.dtype.kind not in "iufb":
+        raise InvalidDataError(f"array {key!r} is {values.dtype}, must be {dtype}")
+    real = values.astype(np.float64)
+    if not np.isfinite(real).all():
+        raise InvalidDataError(f"array {key!r} holds NaN or infinity")
+    scale, zero_point = arrays.get("scale"), arrays.get("zero_point")
+    if values.dtype.kind in "iu" and scale is not None and zero_point is not None:
+        if scale.ndim == 0 and zero_point.ndim == 0:
+            real = (real - float(zero_point)) * float(scale)
+    if not tensor.dtype.is_integer:
+        return real.astype(np.float32)
+    if tensor.quantization is None:
+        raise InvalidDataError(
+            f"array {key!r} is {values.dtype}, must be {dtype}: the input has no scale"
+        )
+    return quantize_real(real, tensor)
+
+
+def quantize_real(real: Array, tensor: Tensor) -> Array:
+    """Real numbers as the tensor's integers, rounded to nearest, ties away from zero, saturated."""
+    assert tensor.quantization is not None
+    scaled = real / tensor.quantization.scalar_scale
+    rounded = np.trunc(scaled + np.copysign(0.5, scaled))
+    low, high = tensor.dtype.limits
+    shifted = rounded + tensor.quantization.scalar_zero_point
+    return np.clip(shifted, low, high).astype(tensor.dtype.value)
+
+
+def dequantize(values: Array, tensor: Tensor) -> Array:
+    """What a tensor's values mean, in float64; integers without a scale mean themselves."""
+    real = values.astype(np.float64)
+    q = tensor.quantization
+    if not tensor.dtype.is_integer or q is None or q.axis is not None:
+        return real
+    return (real - q.scalar_zero_point) * q.scalar_scale
+
+
+def _labels(arrays: Mapping[str, Array], count: int) -> Array | None:
+    for key in LABEL_KEYS:
+        values = arrays.get(key)
+        if values is None:
+            continue
+        if values.shape != (count,) or values.dtype.kind not in "iu":
+            raise InvalidDataError(
+                f"labels {key!r} are {values.dtype}{list(values.shape)}, must be integers [{count}]"
+            )
+        return values.astype(np.int64)
+    return None

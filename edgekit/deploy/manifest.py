@@ -1,0 +1,246 @@
+"""What an artifact says of itself: ``manifest.json``, derived from these dataclasses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from edgekit.errors import OutputError
+from edgekit.program.serialize import FieldError, decode_dataclass, encode
+from edgekit.targets.c.emit import LayerInfo
+from edgekit.targets.library import Port
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+
+Precision = Literal["auto", "int8", "float32"]
+Observer = Literal["minmax", "percentile", "mse"]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The resolved options of an export.
+
+    Attributes:
+        target: name of the target.
+        name: of the network; prefix of every symbol.
+        precision: ``auto`` takes the model as it is; ``int8`` quantises a float model after
+            training, which needs calibration data; ``float32`` deploys it as it is.
+        observer: how activation ranges are chosen from calibration data.
+        seed: of everything drawn at random.
+        allow_fallback: keep operators in float32 that could not get the requested precision.
+        separate_weights: weights as a blob beside the code.
+        stack_bytes: stack reserved in the image.
+        toolchain: compiler asked for; empty for the preferred one that is there.
+        input_shapes: fixed shapes for dynamic inputs.
+    """
+
+    target: str
+    name: str
+    precision: Precision = "auto"
+    observer: Observer = "minmax"
+    seed: int = 0
+    allow_fallback: bool = False
+    separate_weights: bool = False
+    stack_bytes: int = 4096
+    toolchain: str = ""
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """The source model: file name without folder, SHA-256 of its bytes, format."""
+
+    file: str
+    sha256: str
+    format: Literal["tflite", "onnx"]
+
+
+@dataclass(frozen=True)
+class CalibrationUse:
+    """Calibration data as it was used.
+
+    Attributes:
+        sha256: of the arrays.
+        samples: how many.
+        observer: how ranges were chosen.
+        seed: of what was drawn.
+    """
+
+    sha256: str
+    samples: int
+    observer: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """The compiler behind every figure of an image: name, version, flags."""
+
+    toolchain: str
+    version: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The generated library without its files; see :class:`edgekit.targets.library.Library`."""
+
+    prefix: str
+    arena_bytes: int
+    arena_alignment: int
+    state_bytes: int
+    weights_bytes: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class MemoryRecord:
+    """Bytes, equal to the linked image's sections where there is one.
+
+    Attributes:
+        activations: arena without scratch's share of the peak: the arena itself, scratch included.
+        peak_live: no arena for this order can be smaller.
+        state: survives between steps.
+        stack: high-water mark of the model in the emulator, None where it was not run.
+        stack_reserved: reserved in the image, None without one.
+        weights: constants, header included.
+        code: the model's machine code and read-only data, None without an image.
+        runtime: compiler support routines, None without an image.
+        ram: activations + state + reserved stack, None without an image.
+        flash: code + runtime + weights, None without an image.
+        ram_available: on the target, None where it has no limit.
+        flash_available: on the target, None where it has no limit.
+    """
+
+    activations: int
+    peak_live: int
+    state: int
+    weights: int
+    stack: int | None = None
+    stack_reserved: int | None = None
+    code: int | None = None
+    runtime: int | None = None
+    ram: int | None = None
+    flash: int | None = None
+    ram_available: int | None = None
+    flash_available: int | None = None
+
+
+@dataclass(frozen=True)
+class VectorCheck:
+    """Outcome of running the test vectors at export.
+
+    Attributes:
+        device: where they ran, None where nothing here can run them.
+        vectors: how many.
+        identical: equal to the interpreter to the bit; None where they did not run.
+    """
+
+    device: str | None
+    vectors: int
+    identical: bool | None
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the artifact: POSIX path, size in bytes, SHA-256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that an artifact says of itself.
+
+    Attributes:
+        schema: version of this structure.
+        edgekit: version that made it.
+        model: where it came from.
+        configuration: resolved options.
+        family: ``host`` or ``microcontroller``.
+        versions: of the libraries that took part.
+        calibration: where activations were quantised here.
+        build: the compiler, None where nothing was linked.
+        interface: of the generated library.
+        layers: one per layer function.
+        fallbacks: operations left in float32 although int8 was asked for.
+        memory: what it needs.
+        check: the test vectors.
+        files: every other file of the folder.
+    """
+
+    schema: int
+    edgekit: str
+    model: ModelRecord
+    configuration: Configuration
+    family: str
+    versions: tuple[tuple[str, str], ...]
+    calibration: CalibrationUse | None
+    build: BuildRecord | None
+    interface: Interface
+    layers: tuple[LayerInfo, ...]
+    fallbacks: tuple[str, ...]
+    memory: MemoryRecord
+    check: VectorCheck
+    files: tuple[FileRecord, ...] = ()
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(encode(self), indent=1, sort_keys=True) + "\n"
+
+    def with_files(self, folder: Path) -> Manifest:
+        """A copy that lists every file of `folder` with its hash."""
+        records = []
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != FILE_NAME):
+            data = path.read_bytes()
+            name = path.relative_to(folder).as_posix()
+            records.append(FileRecord(name, len(data), hashlib.sha256(data).hexdigest()))
+        return replace(self, files=tuple(sorted(records, key=lambda r: r.path)))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact.
+
+    Raises:
+        OutputError: no artifact, another schema version, or fields that do not fit.
+    """
+    path = folder / FILE_NAME
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise OutputError(f"{folder} is no edgekit artifact: {error.strerror}: {path}") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is not JSON: {error}") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise OutputError(f"{path}: schema is {schema!r}, this edgekit reads {SCHEMA}")
+    try:
+        manifest: Manifest = decode_dataclass(Manifest, document, "manifest")
+    except FieldError as error:
+        raise OutputError(f"{path}: {error}") from error
+    return manifest
+
+
+def check_files(manifest: Manifest, folder: Path) -> None:
+    """Refuse an artifact whose files are not the ones that were exported.
+
+    Raises:
+        OutputError: names the files that are missing or changed.
+    """
+    changed = []
+    for record in manifest.files:
+        path = folder / record.path
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if not inside or not path.is_file():
+            changed.append(f"{record.path} (missing)")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
+            changed.append(f"{record.path} (changed)")
+    if changed:
+        raise OutputError(f"{folder}: not as exported: {', '.join(changed)}; export again")

@@ -1,0 +1,58 @@
+"""Rewrites of a Model that keep its results.
+
+Every pass is a function ``(onnx_ir.Model) -> (onnx_ir.Model, modified)`` that works in place; its
+docstring numbers its rules. :func:`optimize` copies a Model and runs them all until nothing
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+
+import onnx_ir
+
+from edgekit.model.model import Model
+from edgekit.model.passes.fold_batchnorm import fold_batchnorm
+from edgekit.model.passes.fold_constants import fold_constants
+from edgekit.model.passes.fuse_activations import fuse_activations
+from edgekit.model.passes.inline_functions import inline_functions
+from edgekit.model.passes.remove_dead import remove_dead
+from edgekit.model.passes.remove_identity import remove_identity
+from edgekit.model.passes.upgrade_opset import upgrade_opset
+
+Pass = Callable[[onnx_ir.Model], tuple[onnx_ir.Model, bool]]
+
+PASSES: tuple[Pass, ...] = (
+    fold_constants,
+    remove_identity,
+    fold_batchnorm,
+    fuse_activations,
+    remove_dead,
+)
+"""Passes that :func:`optimize` repeats, in order."""
+
+_MAX_ROUNDS = 20
+
+
+def optimize(model: Model, *, keep: Container[tuple[str, str]] = ()) -> Model:
+    """Bring a Model into the form that is lowered and quantised.
+
+    Args:
+        model: not changed.
+        keep: ``(domain, op_type)`` of local functions that are operators for the caller.
+
+    Returns:
+        A Model of opset 21 or newer without constant sub-expressions, batch normalisation,
+        identities and dead nodes, with a shape on every value that can have one.
+    """
+    ir = model.ir.clone()
+    ir, _ = inline_functions(ir, keep=keep)
+    ir, _ = upgrade_opset(ir)
+    for _ in range(_MAX_ROUNDS):
+        modified = False
+        for run in PASSES:
+            ir, changed = run(ir)
+            modified |= changed
+        if not modified:
+            break
+    return model.with_ir(ir)

@@ -1,0 +1,91 @@
+"""Which nodes one Program operator takes together.
+
+The quantiser asks the same questions: between fused nodes there is no value to quantise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir
+
+from edgekit.model.nodes import const, get_input, is_op, only_use, shape_of
+from edgekit.model.passes.fuse_activations import clamp_bounds
+
+CLAMPING = (
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div"),
+    "LayerNormalization",
+)
+"""Operators whose Program form can clamp its result."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What a node computes together with the nodes behind it.
+
+    Attributes:
+        value: the value that the whole computes.
+        bias: the constant added, None for none.
+        low, high: bounds of a fused clamp, infinite for none.
+        absorbed: the nodes behind the first, in order.
+    """
+
+    value: onnx_ir.Value
+    bias: onnx_ir.Value | None = None
+    low: float = -math.inf
+    high: float = math.inf
+    absorbed: tuple[onnx_ir.Node, ...] = ()
+
+    @property
+    def clamp(self) -> tuple[float, float] | None:
+        """The float clamp, None where nothing is clamped."""
+        unbounded = (-math.inf, math.inf)
+        return None if (self.low, self.high) == unbounded else (self.low, self.high)
+
+
+def tail_of(node: onnx_ir.Node) -> Tail:
+    """Collect what fuses behind a node: the bias of a MatMul, then one Relu or Clip."""
+    value, absorbed = node.outputs[0], []
+    bias = None
+    if is_op(node, "MatMul"):
+        adding = only_use(value)
+        bias = None if adding is None else _bias(node, adding, value)
+        if bias is not None and adding is not None:
+            absorbed.append(adding)
+            value = adding.outputs[0]
+    low, high = -math.inf, math.inf
+    if is_op(node, *CLAMPING):
+        clamping = only_use(value)
+        bounds = None if clamping is None else clamp_bounds(clamping)
+        if clamping is not None and bounds is not None and get_input(clamping, 0) is value:
+            (low, high), value = bounds, clamping.outputs[0]
+            absorbed.append(clamping)
+    return Tail(value, bias, low, high, tuple(absorbed))
+
+
+def _bias(
+    node: onnx_ir.Node, adding: onnx_ir.Node, product: onnx_ir.Value
+) -> onnx_ir.Value | None:
+    """The constant row that `adding` adds to the product with a constant matrix, or None."""
+    matrix = get_input(node, 1)
+    columns = shape_of(matrix)
+    if not is_op(adding, "Add") or not is_constant(matrix) or columns is None:
+        return None
+    if len(columns) != 2 or len(adding.inputs) != 2:
+        return None
+    other = adding.inputs[1 if adding.inputs[0] is product else 0]
+    shape = shape_of(other)
+    fits = shape is not None and shape in (columns[1:], (1, columns[1]))
+    return other if fits and is_constant(other) else None
+
+
+def is_constant(value: onnx_ir.Value | None) -> bool:
+    """Whether a value is an initializer, or one behind DequantizeLinear."""
+    if value is None:
+        return False
+    producer = value.producer()
+    if is_op(producer, "DequantizeLinear"):
+        assert producer is not None
+        return all(const(i) is not None for i in producer.inputs if i is not None)
+    return const(value) is not None

@@ -1,0 +1,232 @@
+"""Lower a whole Model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir
+
+from edgekit.errors import UnsupportedError
+from edgekit.model.model import Model
+from edgekit.model.nodes import const, is_op, label, name_of, shape_of
+from edgekit.model.passes import optimize
+from edgekit.program.ir import Boundary, DType, Program, Tensor
+from edgekit.program.lowering.arrangement import Arrangement
+from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.table import LOWERINGS, supported
+from edgekit.program.lowering.value import Value
+from edgekit.program.operators.movement import Reshape
+from edgekit.program.verify import verify
+
+CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
+"""Order of axes in which convolutions take tensors, by rank."""
+
+_SPATIAL = (
+    *("Conv", "ConvTranspose", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"),
+    "Resize",
+)
+
+_ANY_ORDER = (
+    *("Add", "Sub", "Mul", "Div", "Relu", "Clip", "LeakyRelu", "HardSwish", "Sigmoid", "Tanh"),
+    *("Pad", "Concat", "Split", "Slice", "QuantizeLinear", "DequantizeLinear", "Identity"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A Program with what the lowering knows beyond it.
+
+    Attributes:
+        program: the verified Program.
+        tensors: name of the Program's tensor by ONNX value name, for values that have one.
+        in_float: what a quantised Model leaves in float32, one sentence each; empty for a float
+            Model.
+    """
+
+    program: Program
+    tensors: Mapping[str, str]
+    in_float: tuple[str, ...]
+
+
+def lower(model: Model, *, allow_fallback: bool = False) -> Program:
+    """Lower a Model to a Program.
+
+    Args:
+        model: float, or with QuantizeLinear and DequantizeLinear; not changed.
+        allow_fallback: let parts of a quantised Model stay in float32, between quantize and
+            dequantize operations.
+
+    Returns:
+        A verified Program. Its inputs and outputs carry the Model's names; those of a quantised
+        Model are int8 (uint8 less 128) where the Model quantises them.
+
+    Raises:
+        UnsupportedError: lists every node that cannot be lowered with the supported operators, or
+            every operation that would stay in float without `allow_fallback`.
+        InvalidModelError: a node that does not fit its inputs.
+    """
+    lowered = lower_optimized(optimize(model, keep=LOWERINGS))
+    if lowered.in_float and not allow_fallback:
+        lines = "\n  ".join(lowered.in_float)
+        raise UnsupportedError(
+            f"{model.name}: parts of the quantised model would stay in float32 "
+            f"(allow it with --allow-fallback or allow_fallback=True):\n  {lines}"
+        )
+    return lowered.program
+
+
+def lower_optimized(model: Model) -> Lowered:
+    """Lower a Model that :func:`edgekit.model.passes.optimize` has prepared; see :func:`lower`."""
+    graph = model.ir.graph
+    low = Lowerer(graph)
+    inputs = _inputs(low)
+    _nodes(low, model.name)
+    outputs = tuple(_output(low, value) for value in graph.outputs)
+    program = _without_unused(
+        Program(
+            name=model.name,
+            tensors=low.tensors,
+            operations=tuple(low.operations),
+            inputs=inputs,
+            outputs=outputs,
+            source=model.source,
+        )
+    )
+    verify(program, stage="lowering")
+    return Lowered(program, low.defined(), _in_float(low, program))
+
+
+def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
+    boundaries, problems = [], []
+    for value in low.graph.inputs:
+        name, shape = name_of(value), shape_of(value)
+        assert shape is not None, f"the loader left the shape of {name!r} open"
+        known = None if value.dtype is None else value.dtype.name.lower()
+        dtype = {"float": "float32"}.get(known or "", known)
+        if dtype not in set(DType) or 0 in shape:
+            problems.append(
+                f"input {name!r} is {dtype}{list(shape)}; supported: {', '.join(DType)}, not empty"
+            )
+            continue
+        quantization = low.target(value) if dtype == DType.FLOAT32 and value.uses() else None
+        axes = CHANNELS_LAST.get(len(shape)) if _reaches_spatial(value) else None
+        arrangement = Arrangement.plain(shape)
+        if axes is not None:
+            arrangement = Arrangement.permuted(shape, axes)
+        tensor = Tensor(
+            name,
+            arrangement.stored,
+            DType(dtype) if quantization is None else DType.INT8,
+            quantization,
+        )
+        low.tensors[name] = tensor
+        low.define(value, Value(name, arrangement, quantization))
+        boundaries.append(Boundary(name, name, shape, axes))
+    if problems:
+        raise UnsupportedError("\n".join(problems))
+    return tuple(boundaries)
+
+
+def _reaches_spatial(value: onnx_ir.Value) -> bool:
+    """Whether a convolution or pool reads a value, directly or behind operators of any order."""
+    pending, seen = [value], {value}
+    while pending:
+        for use in pending.pop().uses():
+            if is_op(use.node, *_SPATIAL) and use.idx == 0:
+                return True
+            if is_op(use.node, *_ANY_ORDER):
+                fresh = [o for o in use.node.outputs if o not in seen]
+                seen.update(fresh)
+                pending.extend(fresh)
+    return False
+
+
+def _nodes(low: Lowerer, name: str) -> None:
+    """Lower every node; what cannot be lowered is collected and reported at once."""
+    problems: list[str] = []
+    unknown = False
+    for node in low.graph:
+        if node in low.absorbed:
+            continue
+        function = LOWERINGS.get((node.domain, node.op_type))
+        if function is None:
+            problems.append(f"{label(node)}: no such operator")
+            unknown = True
+            continue
+        if not all(low.knows(v) for v in node.inputs if v is not None):
+            # It needs the result of a node that is among the problems.
+            continue
+        try:
+            function(low, node)
+        except UnsupportedError as error:
+            text = str(error)
+            problems.append(text if label(node) in text else f"{label(node)}: {text}")
+    if problems:
+        hint = f"\nsupported operators: {', '.join(supported())}" if unknown else ""
+        lines = "\n  ".join(problems)
+        raise UnsupportedError(f"{name}: not supported:\n  {lines}{hint}")
+
+
+def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
+    name = name_of(value)
+    if const(value) is not None:
+        raise UnsupportedError(f"output {name!r} is a constant, must depend on an input")
+    if value.dtype == onnx_ir.DataType.UINT8:
+        raise UnsupportedError(
+            f"output {name!r} is uint8; end the model with DequantizeLinear, or use int8"
+        )
+    result = low.value(value)
+    axes = CHANNELS_LAST.get(len(result.shape))
+    if axes is not None and result.arrangement.lies_as(range(len(result.shape))):
+        axes = None
+    if axes is None or not result.arrangement.lies_as(axes):
+        axes = None
+        result = low.plain("output", result)
+    else:
+        result = low.arrange("output", result, axes)
+    tensor = low.tensors[result.tensor]
+    written = any(tensor.name in op.outputs for op in low.operations)
+    if not written:
+        # The model returns an input (or a constant) as it is; an output must be computed.
+        if tensor.is_constant:
+            raise UnsupportedError(f"output {name!r} is a constant, must depend on an input")
+        copied = low.emit(
+            "output", Reshape(tensor.shape), tensor.name, name=name, quantization=tensor.quantization
+        )
+        tensor = low.tensors[copied]
+    if result.quantization is not None and tensor.quantization != result.quantization:
+        low.tensors[tensor.name] = tensor = replace(tensor, quantization=result.quantization)
+    return Boundary(tensor.name, name, result.shape, axes)
+
+
+def _without_unused(program: Program) -> Program:
+    """Drop operations whose results nobody reads, and constants likewise."""
+    needed = {b.tensor for b in program.outputs}
+    kept = []
+    for operation in reversed(program.operations):
+        if needed.intersection(operation.outputs):
+            kept.append(operation)
+            needed.update(operation.present_inputs)
+            needed.update(operation.outputs)
+    needed.update(b.tensor for b in program.inputs)
+    tensors = {name: t for name, t in program.tensors.items() if name in needed}
+    return program.replace(tensors=tensors, operations=tuple(reversed(kept)))
+
+
+def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
+    """Operations on float32 in a Program whose Model has quantisation."""
+    quantised = any(
+        is_op(node, "QuantizeLinear") or (is_op(node, "DequantizeLinear"))
+        for node in low.graph
+    )
+    if not quantised:
+        return ()
+    lines = []
+    for operation in program.operations:
+        names = (*operation.present_inputs, *operation.outputs)
+        if any(program.tensors[n].dtype == DType.FLOAT32 for n in names):
+            reason = low.reasons.get(operation.name)
+            line = f"{operation.name} ({operation.operator.name})"
+            lines.append(f"{line}: {reason}" if reason else line)
+    return tuple(lines)

@@ -1,0 +1,326 @@
+"""The state of one lowering: what lowering functions read from and write to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir
+
+from edgekit.errors import InvalidModelError, UnsupportedError
+from edgekit.model.nodes import Array, const, is_op, label, name_of
+from edgekit.program.fixed_point import clamp_between
+from edgekit.program.ir import DType, Operation, Quantization, Tensor
+from edgekit.program.lowering import affine
+from edgekit.program.lowering.arrangement import Arrangement
+from edgekit.program.lowering.fusion import Tail, tail_of
+from edgekit.program.lowering.value import Value, Weights
+from edgekit.program.operators.base import Operator, OperatorError
+from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
+from edgekit.program.operators.quantization import Dequantize, Requantize
+
+
+class Lowerer:
+    """A Program under construction.
+
+    Attributes:
+        graph: the ONNX graph.
+        tensors: the Program's tensors by name.
+        operations: the Program's operations in order.
+        absorbed: nodes that an earlier node took with it.
+        reasons: why a node's result stays in float, by operation name.
+    """
+
+    def __init__(self, graph: onnx_ir.Graph) -> None:
+        self.graph = graph
+        self.tensors: dict[str, Tensor] = {}
+        self.operations: list[Operation] = []
+        self.absorbed: set[onnx_ir.Node] = set()
+        self.reasons: dict[str, str] = {}
+        self._values: dict[onnx_ir.Value, Value] = {}
+        self._operation_names: set[str] = set()
+        self._real: dict[tuple[str, Quantization], str] = {}
+        self._producers: dict[str, Operation] = {}
+
+    # Values
+
+    def knows(self, value: onnx_ir.Value) -> bool:
+        """Whether a value is defined or constant."""
+        return value in self._values or const(value) is not None
+
+    def value(self, value: onnx_ir.Value | None) -> Value:
+        """What stands for an ONNX value.
+
+        Raises:
+            UnsupportedError: a constant of a type that Programs do not have, or without elements.
+        """
+        assert value is not None
+        if value not in self._values:
+            array = const(value)
+            assert array is not None, f"{value.name} is read before it is lowered"
+            self._values[value] = self._constant_value(name_of(value), array)
+        return self._values[value]
+
+    def define(self, value: onnx_ir.Value, result: Value) -> None:
+        """Say what stands for an ONNX value."""
+        self._values[value] = result
+
+    def defined(self) -> dict[str, str]:
+        """Names of the tensors that stand for ONNX values, by the values' names."""
+        return {name_of(v): value.tensor for v, value in self._values.items()}
+
+    def _constant_value(self, name: str, array: Array) -> Value:
+        if array.dtype.name not in set(DType) or array.size == 0:
+            raise UnsupportedError(
+                f"constant {name!r} is {array.dtype.name}{list(array.shape)}; "
+                f"supported: {', '.join(DType)}, not empty"
+            )
+        return Value(self.constant(array, name), Arrangement.plain(array.shape))
+
+    # Tensors and operations
+
+    def constant(
+        self, array: Array, name: str, quantization: Quantization | None = None
+    ) -> str:
+        """Add a constant tensor; returns its name, `name` or one like it."""
+        tensor = Tensor.constant(self._free_name(name), array, quantization)
+        self.tensors[tensor.name] = tensor
+        return tensor.name
+
+    def emit(
+        self,
+        node: onnx_ir.Node | str,
+        operator: Operator,
+        *inputs: str | None,
+        name: str,
+        quantization: Quantization | None = None,
+    ) -> str:
+        """Add an operation with one output; returns the output's name.
+
+        Args:
+            node: what the operation is named after.
+            operator: the operator.
+            inputs: tensor names.
+            name: wanted name of the output.
+            quantization: of the output, where it holds integers that mean something.
+
+        Raises:
+            UnsupportedError: the operator refuses the inputs.
+        """
+        return self.emit_all(node, operator, *inputs, names=[name], quantization=quantization)[0]
+
+    def emit_all(
+        self,
+        node: onnx_ir.Node | str,
+        operator: Operator,
+        *inputs: str | None,
+        names: Sequence[str],
+        quantization: Quantization | None = None,
+    ) -> list[str]:
+        """Add an operation with any number of outputs; see :meth:`emit`."""
+        what = node if isinstance(node, str) else label(node)
+        types = [None if i is None else self.tensors[i].type for i in inputs]
+        try:
+            results = operator.infer(*types)
+        except OperatorError as error:
+            raise UnsupportedError(f"{what}: {error}") from error
+        assert len(results) == len(names), what
+        outputs = []
+        for wanted, result in zip(names, results, strict=True):
+            tensor = Tensor(self._free_name(wanted), result.shape, result.dtype, quantization)
+            self.tensors[tensor.name] = tensor
+            outputs.append(tensor.name)
+        base = node if isinstance(node, str) else (node.name or node.op_type)
+        unique = self._unique_operation_name(base, operator)
+        operation = Operation(unique, operator, inputs, tuple(outputs))
+        self.operations.append(operation)
+        self._producers.update(dict.fromkeys(outputs, operation))
+        return outputs
+
+    def _free_name(self, wanted: str) -> str:
+        name, count = wanted, 1
+        while name in self.tensors:
+            count += 1
+            name = f"{wanted}:{count}"
+        return name
+
+    def _unique_operation_name(self, base: str, operator: Operator) -> str:
+        for name in (base, f"{base}/{operator.name}"):
+            if name not in self._operation_names:
+                break
+        else:
+            count = 2
+            while f"{name}:{count}" in self._operation_names:
+                count += 1
+            name = f"{name}:{count}"
+        self._operation_names.add(name)
+        return name
+
+    # Layout
+
+    def view(self, node: onnx_ir.Node | str, tensor: str, shape: tuple[int, ...]) -> str:
+        """The tensor under another shape, without an operation where one is there already."""
+        if self.tensors[tensor].shape == shape:
+            return tensor
+        source = self.tensors[tensor]
+        if source.data is not None:
+            return self.constant(source.data.reshape(shape), tensor, source.quantization)
+        origin = self._viewed_from(tensor)
+        if self.tensors[origin].shape == shape:
+            return origin
+        return self.emit(
+            node, Reshape(shape), origin, name=tensor, quantization=source.quantization
+        )
+
+    def _viewed_from(self, tensor: str) -> str:
+        """The tensor that a reshape made this one of, or the tensor itself."""
+        producer = self._producers.get(tensor)
+        if producer is None or not producer.operator.alias:
+            return tensor
+        return producer.present_inputs[0]
+
+    def arrange(
+        self, node: onnx_ir.Node | str, value: Value, axes: Sequence[int]
+    ) -> Value:
+        """The value with its elements as if its axes were transposed by `axes`.
+
+        Its tensor then has one axis per source axis, in that order.
+        """
+        shape = tuple(value.shape[a] for a in axes)
+        wanted = Arrangement.permuted(value.shape, axes)
+        arrangement = value.arrangement
+        tensor = value.tensor
+        if not arrangement.lies_as(axes):
+            tensor = self._transpose(node, value, axes)
+        return Value(self.view(node, tensor, shape), wanted, value.quantization)
+
+    def _transpose(self, node: onnx_ir.Node | str, value: Value, axes: Sequence[int]) -> str:
+        arrangement = value.arrangement
+        groups = arrangement.groups
+        wanted = [a for axis in axes for a in groups[axis] if arrangement.atoms[a] != 1]
+        order = [a for a in arrangement.order if arrangement.atoms[a] != 1]
+        runs = _runs(order, wanted)
+        extents = tuple(int(np.prod([arrangement.atoms[a] for a in run])) for run in runs)
+        place = {run[0]: k for k, run in enumerate(runs)}
+        permutation = tuple(place[a] for a in wanted if a in place)
+        source = self.tensors[value.tensor]
+        if source.data is not None:
+            data = source.data.reshape(extents).transpose(permutation)
+            return self.constant(data, value.tensor, source.quantization)
+        if len(extents) > MAX_RANK:
+            name = node if isinstance(node, str) else label(node)
+            raise UnsupportedError(f"{name}: needs a transpose of {len(extents)} axes")
+        viewed = self.view(node, value.tensor, extents)
+        return self.emit(
+            node,
+            Transpose(permutation),
+            viewed,
+            name=value.tensor,
+            quantization=source.quantization,
+        )
+
+    def plain(self, node: onnx_ir.Node | str, value: Value) -> Value:
+        """The value in the source's own order and shape."""
+        return self.arrange(node, value, range(len(value.shape)))
+
+    def axes_of(self, value: Value) -> tuple[int, ...]:
+        """The order of source axes in which the value lies, the source's own where it has none."""
+        axes = value.arrangement.axes
+        return tuple(range(len(value.shape))) if axes is None else axes
+
+    # Quantisation
+
+    def real(self, node: onnx_ir.Node, value: Value) -> Value:
+        """The value as float32, through a dequantize operation where it is quantised."""
+        if value.quantization is None:
+            return value
+        key = value.tensor, value.quantization
+        if key not in self._real:
+            operator = Dequantize.quantized(x=value.quantization)
+            data = self.tensors[value.tensor].data
+            if data is not None:
+                self._real[key] = self.constant(operator.reference(data)[0], value.tensor)
+            else:
+                self._real[key] = self.emit(node, operator, value.tensor, name=value.tensor)
+        return Value(self._real[key], value.arrangement)
+
+    def requantized(
+        self, node: onnx_ir.Node, value: Value, quantization: Quantization
+    ) -> Value:
+        """A quantised value brought to another quantisation."""
+        assert value.quantization is not None
+        if value.quantization == quantization:
+            return value
+        operator = Requantize.quantized(x=value.quantization, y=quantization)
+        source = self.tensors[value.tensor]
+        if source.data is not None:
+            tensor = self.constant(operator.reference(source.data)[0], source.name, quantization)
+        else:
+            tensor = self.emit(
+                node, operator, value.tensor, name=value.tensor, quantization=quantization
+            )
+        return Value(tensor, value.arrangement, quantization)
+
+    def weights(self, node: onnx_ir.Node, value: onnx_ir.Value) -> Weights | None:
+        """A constant operand: float32, or int8 behind DequantizeLinear; None if it is computed.
+
+        Raises:
+            UnsupportedError: its type or quantisation is not supported.
+        """
+        array = const(value)
+        if array is not None:
+            if array.dtype != np.float32:
+                raise UnsupportedError(
+                    f"{label(node)}: constant {value.name!r} is {array.dtype.name}, "
+                    "must be float32 or quantised int8"
+                )
+            return Weights(array)
+        producer = value.producer()
+        if not is_op(producer, "DequantizeLinear"):
+            return None
+        assert producer is not None
+        return affine.dequantized_constant(producer)
+
+    def tail(self, node: onnx_ir.Node) -> Tail:
+        """What fuses behind a node; those nodes are not lowered on their own."""
+        tail = tail_of(node)
+        self.absorbed.update(tail.absorbed)
+        return tail
+
+    def target(self, value: onnx_ir.Value) -> Quantization | None:
+        """The quantisation that all readers of a value give it, None for none or several."""
+        return affine.target_quantization(value)
+
+    def stay_real(self, node: onnx_ir.Node, reason: str) -> None:
+        """Note why a node cannot become an integer operation."""
+        self.reasons.setdefault(node.name or node.op_type, reason)
+
+
+def integer_clamp(tail: Tail, y: Quantization) -> tuple[int, int]:
+    """Bounds of a fused clamp in units of an int8 output."""
+    return clamp_between(
+        tail.low, tail.high, y.scalar_scale, y.scalar_zero_point, DType.INT8.limits
+    )
+
+
+def _runs(order: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:
+    """Split `order` into the longest runs that are adjacent in `wanted` too.
+
+    >>> _runs([0, 2, 3, 1], [0, 1, 2, 3])
+    [[0], [2, 3], [1]]
+    """
+    follows = dict(zip(wanted, wanted[1:], strict=False))
+    runs: list[list[int]] = []
+    for atom in order:
+        if runs and follows.get(runs[-1][-1]) == atom:
+            runs[-1].append(atom)
+        else:
+            runs.append([atom])
+    return runs
+
+
+def require_computed(node: onnx_ir.Node, value: onnx_ir.Value | None) -> onnx_ir.Value:
+    """A value that must be there."""
+    if value is None:
+        raise InvalidModelError(f"{label(node)}: an input is missing")
+    return value

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT
+ *
+ * y = a + b between three quantisations, clamped.
+ *
+ * a, b: int8, of any shapes that broadcast, described by walk; y: int8, in row-major order.
+ * y may be a or b where that has y's shape.
+ */
+#ifndef EK_ADD_S8_H
+#define EK_ADD_S8_H
+
+#include "ek_broadcast.h"
+#include "ek_sum.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    ek_broadcast walk;
+    ek_sum_params quant;
+} ek_add_s8_params;
+
+void EK_FN(add_s8)(
+    const ek_add_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EK_ADD_S8_H */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "avg_pool_2d_s16.h"
+
+void EK_FN(avg_pool_2d_s16)(const ek_avg_pool_2d_s16_params *p, const int16_t *x, int16_t *y)
+{
+    const ek_pool_shape *s = &p->shape;
+    const int32_t row_step = s->width * s->channels;
+
+    for (int32_t n = 0; n < s->batches; ++n) {
+        for (int32_t y_row = 0; y_row < s->y_height; ++y_row) {
+            for (int32_t y_column = 0; y_column < s->y_width; ++y_column) {
+                const ek_pool_window window = ek_pool_locate(s, n, y_row, y_column);
+                const int32_t count = window.rows * window.columns;
+                const int32_t divisor = p->divisor > 0 ? p->divisor : count;
+                const int32_t padding = (divisor - count) * p->x_zero_point;
+                for (int32_t channel = 0; channel < s->channels; ++channel) {
+                    int32_t row = window.offset + channel;
+                    int32_t total = padding;
+                    for (int32_t r = 0; r < window.rows; ++r) {
+                        int32_t index = row;
+                        for (int32_t c = 0; c < window.columns; ++c) {
+                            total += x[index];
+                            index += s->channels;
+                        }
+                        row += row_step;
+                    }
+                    *y++ = (int16_t)ek_clamp_s32(
+                        ek_divide_rounded(total, divisor), p->clamp_min, p->clamp_max);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "layernorm_s8.h"
+
+/* floor(sqrt(x)), x below 2^62: one bit of the root at a time. */
+static uint64_t square_root(uint64_t x)
+{
+    uint64_t root = 0;
+    for (uint64_t bit = (uint64_t)1 << 60; bit != 0; bit >>= 2) {
+        const uint64_t trial = root + bit;
+        root >>= 1;
+        if (x >= trial) {
+            x -= trial;
+            root += bit;
+        }
+    }
+    return root;
+}
+
+void EK_FN(layernorm_s8)(
+    const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta, int8_t *y)
+{
+    for (int32_t row = 0; row < p->rows; ++row) {
+        int32_t sum = 0;
+        int32_t squares = 0;
+        for (int32_t i = 0; i < p->length; ++i) {
+            sum += x[i];
+            squares += x[i] * x[i];
+        }
+        /* length^2 times the variance, exactly; then doubled twice at a time to 2^60...2^62. */
+        uint64_t variance =
+            (uint64_t)((int64_t)p->length * squares - (int64_t)sum * sum + p->epsilon);
+        int32_t shift = 51;
+        while (variance < (uint64_t)1 << 60) {
+            variance <<= 2;
+            --shift;
+        }
+        const uint64_t quotient = ((uint64_t)1 << 61) / square_root(variance);
+        const int32_t inverse = quotient > INT32_MAX ? INT32_MAX : (int32_t)quotient;
+        const int64_t half = (int64_t)1 << (shift - 1);
+        for (int32_t i = 0; i < p->length; ++i) {
+            const int32_t difference = p->length * x[i] - sum;
+            const int64_t wide = ((int64_t)difference * inverse + half) >> shift;
+            int32_t value =
+                wide > INT16_MAX ? INT16_MAX : (wide < -INT16_MAX ? -INT16_MAX : (int32_t)wide);
+            if (gamma != NULL) {
+                value *= gamma[i];
+            }
+            if (beta != NULL) {
+                value = (int32_t)((uint32_t)value + (uint32_t)beta[i]);
+            }
+            value = ek_requantize_double(value, p->multiplier, p->shift) + p->y_zero_point;
+            y[i] = (int8_t)ek_clamp_s32(value, p->clamp_min, p->clamp_max);
+        }
+        x += p->length;
+        y += p->length;
+    }
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT
+ *
+ * Largest element of each window.
+ *
+ * x: int16 [N,H,W,C]; y: int16 [N,YH,YW,C]. Padding never wins. y must not overlap x.
+ */
+#ifndef EK_MAX_POOL_2D_S16_H
+#define EK_MAX_POOL_2D_S16_H
+
+#include "ek_pool.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    ek_pool_shape shape;
+    int32_t clamp_min; /* bounds of y in -32768...32767 */
+    int32_t clamp_max;
+} ek_max_pool_2d_s16_params;
+
+void EK_FN(max_pool_2d_s16)(const ek_max_pool_2d_s16_params *p, const int16_t *x, int16_t *y);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EK_MAX_POOL_2D_S16_H */

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "mean_s16.h"
+
+static int32_t sum(const ek_reduction *axes, const int16_t *x)
+{
+    int32_t total = 0;
+
+    for (int32_t a = 0; a < axes->reduced_size[0]; ++a) {
+        for (int32_t b = 0; b < axes->reduced_size[1]; ++b) {
+            int32_t index = a * axes->reduced_stride[0] + b * axes->reduced_stride[1];
+            for (int32_t c = 0; c < axes->reduced_size[2]; ++c) {
+                total += x[index];
+                index += axes->reduced_stride[2];
+            }
+        }
+    }
+    return total;
+}
+
+void EK_FN(mean_s16)(const ek_mean_s16_params *p, const int16_t *x, int16_t *y)
+{
+    const ek_reduction *axes = &p->axes;
+
+    for (int32_t a = 0; a < axes->kept_size[0]; ++a) {
+        for (int32_t b = 0; b < axes->kept_size[1]; ++b) {
+            const int32_t outer = a * axes->kept_stride[0] + b * axes->kept_stride[1];
+            for (int32_t c = 0; c < axes->kept_size[2]; ++c) {
+                const int32_t first = outer + c * axes->kept_stride[2];
+                const int32_t total = sum(axes, x + first) + p->offset;
+                const int32_t mean = ek_requantize_double(total, p->multiplier, p->shift);
+                *y++ = (int16_t)ek_clamp_s32(mean + p->y_zero_point, p->clamp_min, p->clamp_max);
+            }
+        }
+    }
+}

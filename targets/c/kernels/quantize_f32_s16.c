@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "quantize_f32_s16.h"
+
+/* Quotients beyond this saturate in any case; within it they convert exactly. */
+#define LIMIT 0x1p+24f
+
+void EK_FN(quantize_f32_s16)(const ek_quantize_f32_s16_params *p, const float *x, int16_t *y)
+{
+    const float scale = p->scale;
+    const int32_t zero_point = p->zero_point;
+    const int32_t count = p->count;
+    for (int32_t i = 0; i < count; ++i) {
+        float quotient = x[i] / scale;
+        quotient = quotient >= -LIMIT ? quotient : -LIMIT;
+        quotient = quotient <= LIMIT ? quotient : LIMIT;
+        int32_t nearest = (int32_t)quotient;
+        const float rest = quotient - (float)nearest;
+        nearest += rest >= 0.5f ? 1 : 0;
+        nearest -= rest <= -0.5f ? 1 : 0;
+        y[i] = (int16_t)ek_clamp_s32(nearest + zero_point, INT16_MIN, INT16_MAX);
+    }
+}

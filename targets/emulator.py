@@ -1,0 +1,304 @@
+"""A Cortex-M core in this process (unicorn): runs functions of an image, counts, watches memory.
+
+Only the target's memories exist, program memory cannot be written and data memory cannot be
+executed: an access outside is an error that names address and program counter. Instructions are
+counted by executed basic blocks, so that those an IT block skips count too, as the core issues
+them; a hook per instruction would miss them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import unicorn
+from unicorn import arm_const as arm
+
+from edgekit.errors import EdgekitError, UnsupportedError
+from edgekit.targets.cores import Memory
+from edgekit.targets.cycles import Block, Decoder
+from edgekit.targets.image import Image
+
+TIMEOUT_S = 600.0
+INSTRUCTION_LIMIT = 20_000_000_000
+
+_PAGE = 4096
+_PAINT = 0xA5
+_ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
+_FPEXC_ENABLE = 1 << 30
+
+_ACCESS = {
+    unicorn.UC_MEM_READ_UNMAPPED: "read",
+    unicorn.UC_MEM_WRITE_UNMAPPED: "write",
+    unicorn.UC_MEM_FETCH_UNMAPPED: "jump",
+    unicorn.UC_MEM_READ_PROT: "read",
+    unicorn.UC_MEM_WRITE_PROT: "write",
+    unicorn.UC_MEM_FETCH_PROT: "jump",
+    unicorn.UC_MEM_READ: "read",
+    unicorn.UC_MEM_WRITE: "write",
+}
+
+
+class EmulationError(EdgekitError):
+    """The emulated core stopped: a fault, an access outside its memories, or no end in sight.
+
+    Attributes:
+        pc: address of the instruction, 0 where there is none.
+        address: what was accessed, None for other reasons.
+    """
+
+    def __init__(self, message: str, pc: int, address: int | None = None) -> None:
+        super().__init__(message)
+        self.pc = pc
+        self.address = address
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one or more counted calls issued.
+
+    Attributes:
+        instructions: issued instructions, IT-skipped ones included.
+        cycles: modelled, see :mod:`edgekit.targets.cycles`.
+        functions: issued instructions by function, without what it calls.
+    """
+
+    instructions: int = 0
+    cycles: int = 0
+    functions: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.instructions + other.instructions,
+            self.cycles + other.cycles,
+            self.functions + other.functions,
+        )
+
+
+class Emulator:
+    """An image loaded into an emulated core; its memories start out zeroed.
+
+    Args:
+        image: must fit its target; the core must have an emulator model.
+        timeout_s: wall-clock limit of one call.
+        instruction_limit: limit of one counted call.
+
+    Raises:
+        UnsupportedError: there is no emulator for the core.
+        DoesNotFitError: the image is larger than the target's memories.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        instruction_limit: int = INSTRUCTION_LIMIT,
+    ) -> None:
+        core = image.target.cortex
+        if core.unicorn_model is None or core.cycles is None:
+            raise UnsupportedError(f"{core.name} has no function-by-function emulator; use QEMU")
+        image.require_fit()
+        self._image = image
+        self._table = core.cycles
+        self._decoder = Decoder(core.cycles)
+        self._blocks: dict[tuple[int, int], Block] = {}
+        self._timeout_s = timeout_s
+        self._instruction_limit = instruction_limit
+        self._refused: tuple[str, int, int] | None = None
+        self._exception: int | None = None
+
+        mode = unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
+        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, mode)
+        self._uc.ctl_set_cpu_model(core.unicorn_model)
+        for memory in image.target.memories:
+            self._map(memory)
+        for segment in image.elf.segments:
+            self._uc.mem_write(segment.address, segment.data)
+        self._uc.hook_add(
+            unicorn.UC_HOOK_MEM_INVALID | unicorn.UC_HOOK_MEM_UNMAPPED, self._on_refused
+        )
+        self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
+        if image.target.fpu_unit.is_hardware:
+            self._uc.reg_write(arm.UC_ARM_REG_FPEXC, _FPEXC_ENABLE)
+
+        # Calls return to an address that no call executes.
+        self._return = self.symbol("Fault_Handler") & ~1
+        self._stack_limit = self.symbol("ek_stack_limit")
+        self._stack_top = self.symbol("ek_stack_top")
+        self.call("ek_initialise_memory")
+
+    def symbol(self, name: str) -> int:
+        """Address of a symbol of the image; bit 0 is set for functions."""
+        return self._image.elf.symbols[name]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes from memory."""
+        return bytes(self._uc.mem_read(address, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Bytes into memory."""
+        self._uc.mem_write(address, data)
+
+    def call(self, function: str | int, *arguments: int) -> int:
+        """Call a function by name or address with up to four word arguments; returns r0.
+
+        Raises:
+            EmulationError: it faulted, left its memories, overflowed the stack or did not return
+                in time.
+        """
+        return self._run(function, arguments, self._timeout_s)
+
+    def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
+        """Like :meth:`call`, with the instructions it issued; several times slower."""
+        edges: Counter[tuple[int, int, int]] = Counter()
+        issued = 0
+        previous = (0, 0)
+        limit = self._instruction_limit
+
+        def on_block(uc: Any, address: int, size: int, _: Any) -> None:
+            nonlocal issued, previous
+            edges[(*previous, address)] += 1
+            previous = (address, size)
+            # At least one instruction per four bytes: a bound, cheaper than the exact number.
+            issued += size >> 2
+            if issued > limit:
+                uc.emu_stop()
+
+        hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, on_block)
+        # Code translated before the hook came does not call it, code translated with it does.
+        self._uc.ctl_flush_tb()
+        try:
+            result = self._run(function, arguments, self._timeout_s)
+        finally:
+            self._uc.hook_del(hook)
+            self._uc.ctl_flush_tb()
+        edges[(*previous, self._return)] += 1
+        return result, self._total(edges)
+
+    def stack_bytes(self, function: str | int, *arguments: int) -> int:
+        """Call a function; returns the bytes of stack that it used at its deepest."""
+        size = self._stack_top - self._stack_limit
+        self.write(self._stack_limit, bytes([_PAINT]) * size)
+        self.call(function, *arguments)
+        stack = self.read(self._stack_limit, size)
+        return len(stack.lstrip(bytes([_PAINT])))
+
+    def close(self) -> None:
+        """Release the emulated memories."""
+        self._uc = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _map(self, memory: Memory) -> None:
+        """Map a memory; what rounding to pages adds stays out of bounds."""
+        rights = (
+            unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
+            if memory.is_program
+            else unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
+        )
+        begin = memory.origin - memory.origin % _PAGE
+        end = memory.end + -memory.end % _PAGE
+        self._uc.mem_map(begin, end - begin, rights)
+        for first, last in ((begin, memory.origin - 1), (memory.end, end - 1)):
+            if first <= last:
+                access = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+                self._uc.hook_add(access, self._on_padding, None, first, last)
+
+    def _on_refused(
+        self, uc: Any, access: int, address: int, size: int, value: int, _: Any
+    ) -> bool:
+        pc = uc.reg_read(arm.UC_ARM_REG_PC)
+        self._refused = (_ACCESS[access], address, pc)
+        return False
+
+    def _on_padding(
+        self, uc: Any, access: int, address: int, size: int, value: int, _: Any
+    ) -> None:
+        self._on_refused(uc, access, address, size, value, None)
+        uc.emu_stop()
+
+    def _on_exception(self, uc: Any, number: int, _: Any) -> None:
+        self._exception = number
+        uc.emu_stop()
+
+    def _run(self, function: str | int, arguments: tuple[int, ...], timeout_s: float) -> int:
+        assert len(arguments) <= len(_ARGUMENTS)
+        entry = self.symbol(function) if isinstance(function, str) else function
+        uc = self._uc
+        self._refused = self._exception = None
+        for register, value in zip(_ARGUMENTS, arguments, strict=False):
+            uc.reg_write(register, value)
+        uc.reg_write(arm.UC_ARM_REG_SP, self._stack_top)
+        uc.reg_write(arm.UC_ARM_REG_LR, self._return | 1)
+        failure: unicorn.UcError | None = None
+        try:
+            uc.emu_start(entry | 1, self._return, timeout=int(timeout_s * 1e6))
+        except unicorn.UcError as error:
+            failure = error
+        pc = uc.reg_read(arm.UC_ARM_REG_PC)
+        if failure is None and self._exception is None and self._refused is None:
+            if pc == self._return:
+                return int(uc.reg_read(arm.UC_ARM_REG_R0))
+        raise self._error(function, failure, pc)
+
+    def _error(
+        self, function: str | int, failure: unicorn.UcError | None, pc: int
+    ) -> EmulationError:
+        """What went wrong, with the place in words."""
+        elf = self._image.elf
+        name = function if isinstance(function, str) else f"{function:#010x}"
+        start = f"{name} on {self._image.target.name}"
+        if self._refused is not None:
+            access, address, at = self._refused
+            if access == "jump":
+                return EmulationError(
+                    f"{start}: jump to {address:#010x}, outside the program memory", pc, address
+                )
+            where = f"at pc {at:#010x} in {elf.function_at(at)}"
+            if self._stack_limit - _PAGE <= address < self._stack_limit:
+                size = self._stack_top - self._stack_limit
+                return EmulationError(
+                    f"{start}: the stack of {size} bytes overflows {where}", at, address
+                )
+            return EmulationError(
+                f"{start}: {access} of {address:#010x} {where}, where no memory allows it",
+                at,
+                address,
+            )
+        where = f"at pc {pc:#010x} in {elf.function_at(pc)}"
+        if self._exception is not None:
+            return EmulationError(f"{start}: exception {self._exception} {where}", pc)
+        if failure is not None:
+            return EmulationError(f"{start}: {failure} {where}", pc)
+        return EmulationError(f"{start}: no return in time, stopped {where}", pc)
+
+    def _total(self, edges: Counter[tuple[int, int, int]]) -> Count:
+        """Sum of all executed blocks; an edge is a block's address and size and its successor."""
+        instructions = cycles = 0
+        functions: Counter[str] = Counter()
+        for (address, size, following), times in edges.items():
+            if size == 0:
+                continue
+            block = self._block(address, size)
+            instructions += times * block.instructions
+            cycles += times * (block.cycles + block.jump_cycles(following, self._table))
+            functions[self._image.elf.function_at(address)] += times * block.instructions
+        return Count(instructions, cycles, functions)
+
+    def _block(self, address: int, size: int) -> Block:
+        key = (address, size)
+        if key not in self._blocks:
+            self._blocks[key] = self._decoder.block(address, self.read(address, size))
+        return self._blocks[key]
