@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
+from elftools.elf.sections import Symbol, SymbolTableSection
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,30 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A function symbol; the size is 0 where the symbol does not say it."""
+
+    address: int
+    bytes: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Elf:
     """An executable for a 32-bit Arm target.
 
     Attributes:
         sections: those that take memory, empty ones left out.
         segments: contents by load address.
-        symbols: address by name; bit 0 is set for Thumb functions.
+        symbols: address by name, global symbols before local ones of the same name; bit 0 is set
+            for Thumb functions.
+        functions: every function by ascending address, one name per address.
     """
 
     sections: tuple[Section, ...]
     segments: tuple[Segment, ...]
-    symbols: dict[str, int]
+    symbols: Mapping[str, int]
+    functions: tuple[Function, ...]
 
     @classmethod
     def read(cls, path: Path) -> Elf:
@@ -59,28 +71,44 @@ class Elf:
                 for s in elf.iter_segments("PT_LOAD")
                 if s["p_filesz"]
             )
-            symbols = {
-                symbol.name: symbol["st_value"]
-                for table in elf.iter_sections()
-                if isinstance(table, SymbolTableSection)
-                for symbol in table.iter_symbols()
-                if symbol.name and not symbol.name.startswith("$") and _is_defined(symbol)
-            }
-        return cls(sections, segments, symbols)
-
-    @cached_property
-    def _functions(self) -> tuple[list[int], list[str]]:
-        """Addresses and names of the code symbols, ascending."""
-        pairs = sorted((a & ~1, n) for n, a in self.symbols.items() if a & 1)
-        return [a for a, _ in pairs], [n for _, n in pairs]
+            symbols: dict[str, int] = {}
+            functions: dict[int, Function] = {}
+            for symbol in _symbols(elf):
+                name, address = symbol.name, symbol["st_value"]
+                if name not in symbols or symbol["st_info"]["bind"] == "STB_GLOBAL":
+                    symbols[name] = address
+                if symbol["st_info"]["type"] == "STT_FUNC":
+                    found = Function(address & ~1, symbol["st_size"], name)
+                    known = functions.get(found.address, found)
+                    functions[found.address] = min(known, found, key=_preference)
+        ordered = sorted(functions.values(), key=lambda function: function.address)
+        return cls(sections, segments, symbols, tuple(ordered))
 
     def function_at(self, address: int) -> str:
         """Name of the function that holds `address`, the address itself where none does."""
-        addresses, names = self._functions
-        index = bisect_right(addresses, address) - 1
-        return names[index] if index >= 0 else f"{address:#010x}"
+        index = bisect_right(self.functions, address, key=lambda function: function.address) - 1
+        if index >= 0:
+            function = self.functions[index]
+            # Functions written in assembly may not say their size.
+            if function.bytes == 0 or address < function.address + function.bytes:
+                return function.name
+        return f"{address:#010x}"
 
 
-def _is_defined(symbol: object) -> bool:
-    entry = symbol.entry  # type: ignore[attr-defined]
-    return entry["st_shndx"] != "SHN_UNDEF" and entry["st_info"]["type"] != "STT_FILE"
+def _symbols(elf: ELFFile) -> Iterator[Symbol]:
+    """Defined symbols, without the ones that mark code and data and name files."""
+    for table in elf.iter_sections():
+        if isinstance(table, SymbolTableSection):
+            for symbol in table.iter_symbols():
+                if (
+                    symbol.name
+                    and not symbol.name.startswith("$")
+                    and symbol["st_shndx"] != "SHN_UNDEF"
+                    and symbol["st_info"]["type"] != "STT_FILE"
+                ):
+                    yield symbol
+
+
+def _preference(function: Function) -> tuple[bool, str]:
+    """Among aliases, the name that the Arm run-time ABI gives, then the first."""
+    return not function.name.startswith("__aeabi_"), function.name

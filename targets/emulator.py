@@ -8,6 +8,7 @@ them; a hook per instruction would miss them.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -23,6 +24,10 @@ from edgekit.targets.image import Image
 
 TIMEOUT_S = 600.0
 INSTRUCTION_LIMIT = 20_000_000_000
+
+# Executed blocks are noted as address and size in one number, and summed up now and then.
+_SIZE_BITS = 16
+_TRACE_BLOCKS = 1 << 18
 
 _PAGE = 4096
 _PAINT = 0xA5
@@ -42,14 +47,14 @@ _ACCESS = {
 
 
 class EmulationError(EdgekitError):
-    """The emulated core stopped: a fault, an access outside its memories, or no end in sight.
+    """Emulated code stopped: a fault, an access outside its memories, or no end in sight.
 
     Attributes:
-        pc: address of the instruction, 0 where there is none.
+        pc: address of the instruction, None where it is not known.
         address: what was accessed, None for other reasons.
     """
 
-    def __init__(self, message: str, pc: int, address: int | None = None) -> None:
+    def __init__(self, message: str, pc: int | None = None, address: int | None = None) -> None:
         super().__init__(message)
         self.pc = pc
         self.address = address
@@ -83,7 +88,9 @@ class Emulator:
     Args:
         image: must fit its target; the core must have an emulator model.
         timeout_s: wall-clock limit of one call.
-        instruction_limit: limit of one counted call.
+        instruction_limit: limit of one counted call, checked now and then.
+        check_alignment: refuse unaligned loads and stores where the core refuses them (the M0+);
+            the emulated core itself lets them pass. As slow as counting.
 
     Raises:
         UnsupportedError: there is no emulator for the core.
@@ -96,6 +103,7 @@ class Emulator:
         *,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
+        check_alignment: bool = False,
     ) -> None:
         core = image.target.cortex
         if core.unicorn_model is None or core.cycles is None:
@@ -121,6 +129,9 @@ class Emulator:
             unicorn.UC_HOOK_MEM_INVALID | unicorn.UC_HOOK_MEM_UNMAPPED, self._on_refused
         )
         self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
+        if check_alignment and not core.allows_unaligned:
+            access = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+            self._uc.hook_add(access, self._on_access)
         if image.target.fpu_unit.is_hardware:
             self._uc.reg_write(arm.UC_ARM_REG_FPEXC, _FPEXC_ENABLE)
 
@@ -152,20 +163,24 @@ class Emulator:
         return self._run(function, arguments, self._timeout_s)
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
-        """Like :meth:`call`, with the instructions it issued; several times slower."""
-        edges: Counter[tuple[int, int, int]] = Counter()
-        issued = 0
-        previous = (0, 0)
-        limit = self._instruction_limit
+        """Like :meth:`call`, with the instructions it issued; about a hundred times slower."""
+        edges: Counter[tuple[int, int]] = Counter()
+        trace: list[int] = []
+        budget = self._instruction_limit
 
         def on_block(uc: Any, address: int, size: int, _: Any) -> None:
-            nonlocal issued, previous
-            edges[(*previous, address)] += 1
-            previous = (address, size)
-            # At least one instruction per four bytes: a bound, cheaper than the exact number.
-            issued += size >> 2
-            if issued > limit:
-                uc.emu_stop()
+            trace.append(address << _SIZE_BITS | size)
+            if len(trace) >= _TRACE_BLOCKS:
+                collect()
+
+        def collect() -> None:
+            nonlocal budget
+            edges.update(itertools.pairwise(trace))
+            # A block has at least one instruction; the exact number is not needed for a limit.
+            budget -= len(trace)
+            del trace[:-1]
+            if budget <= 0:
+                self._uc.emu_stop()
 
         hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, on_block)
         # Code translated before the hook came does not call it, code translated with it does.
@@ -175,7 +190,8 @@ class Emulator:
         finally:
             self._uc.hook_del(hook)
             self._uc.ctl_flush_tb()
-        edges[(*previous, self._return)] += 1
+        trace.append(self._return << _SIZE_BITS)
+        collect()
         return result, self._total(edges)
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
@@ -229,6 +245,12 @@ class Emulator:
         self._on_refused(uc, access, address, size, value, None)
         uc.emu_stop()
 
+    def _on_access(
+        self, uc: Any, access: int, address: int, size: int, value: int, _: Any
+    ) -> None:
+        if address % size:
+            self._on_padding(uc, access, address, size, value, None)
+
     def _on_exception(self, uc: Any, number: int, _: Any) -> None:
         self._exception = number
         uc.emu_stop()
@@ -273,9 +295,13 @@ class Emulator:
                     f"{start}: the stack of {size} bytes overflows {where}", at, address
                 )
             return EmulationError(
-                f"{start}: {access} of {address:#010x} {where}, where no memory allows it",
+                f"{start}: {access} of {address:#010x} {where}: no memory, or not allowed there",
                 at,
                 address,
+            )
+        if not any(m.is_program and m.origin <= pc < m.end for m in self._image.target.memories):
+            return EmulationError(
+                f"{start}: jump to {pc:#010x}, outside the program memory", pc, pc
             )
         where = f"at pc {pc:#010x} in {elf.function_at(pc)}"
         if self._exception is not None:
@@ -284,16 +310,16 @@ class Emulator:
             return EmulationError(f"{start}: {failure} {where}", pc)
         return EmulationError(f"{start}: no return in time, stopped {where}", pc)
 
-    def _total(self, edges: Counter[tuple[int, int, int]]) -> Count:
-        """Sum of all executed blocks; an edge is a block's address and size and its successor."""
+    def _total(self, edges: Counter[tuple[int, int]]) -> Count:
+        """Sum of all executed blocks, by edges between them."""
         instructions = cycles = 0
         functions: Counter[str] = Counter()
-        for (address, size, following), times in edges.items():
-            if size == 0:
-                continue
+        for (this, following), times in edges.items():
+            address, size = this >> _SIZE_BITS, this & ((1 << _SIZE_BITS) - 1)
             block = self._block(address, size)
+            jump = block.jump_cycles(following >> _SIZE_BITS, self._table)
             instructions += times * block.instructions
-            cycles += times * (block.cycles + block.jump_cycles(following, self._table))
+            cycles += times * (block.cycles + jump)
             functions[self._image.elf.function_at(address)] += times * block.instructions
         return Count(instructions, cycles, functions)
 

@@ -15,6 +15,7 @@ FOLDERS = {"edgekit": "edgekit", "quantize": "edgekit.quantize", "targets": "edg
 
 RANK = {
     "edgekit.errors": 0,
+    "edgekit.version": 0,
     "edgekit.formats": 1,
     "edgekit.model": 2,
     "edgekit.program": 3,

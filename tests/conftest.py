@@ -39,6 +39,7 @@ def _module(name: str) -> bool:
 
 TOOLS = {
     "cc": (lambda: shutil.which("cc") is not None, "a C compiler: apt install gcc"),
+    "cmake": (lambda: shutil.which("cmake") is not None, "apt install cmake"),
     "clang": (lambda: shutil.which("clang") is not None, "apt install clang"),
     "arm-none-eabi-gcc": (
         lambda: shutil.which("arm-none-eabi-gcc") is not None,

@@ -63,7 +63,9 @@ def evaluate(node: onnx_ir.Node) -> Array | None:
         with np.errstate(all="ignore"):
             return np.asarray(function(node, arrays))
     except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise InvalidModelError(f"{label(node)}: its constant inputs do not fit: {error}") from error
+        raise InvalidModelError(
+            f"{label(node)}: its constant inputs do not fit: {error}"
+        ) from error
 
 
 _ELEMENTWISE: dict[str, Callable[..., Array]] = {
@@ -175,9 +177,9 @@ def _cast(node: onnx_ir.Node, arrays: Sequence[Array]) -> Array:
 def _reduce(node: onnx_ir.Node, arrays: Sequence[Array]) -> Array:
     axes = geometry.reduced_axes(node, arrays[0].ndim)
     assert axes is not None
-    reduction = {"ReduceProd": np.multiply, "ReduceSum": np.add, "ReduceMax": np.maximum}
+    reduction = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}[node.op_type]
     keep = get_int(node, "keepdims", 1) == 1
-    result = reduction[node.op_type].reduce(arrays[0], axis=axes, keepdims=keep)
+    result = reduction(arrays[0], axis=axes, keepdims=keep)
     return np.asarray(result).astype(arrays[0].dtype)
 
 

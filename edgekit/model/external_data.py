@@ -45,7 +45,7 @@ def embed_external_data(proto: onnx.ModelProto, where: str, folder: Path | None)
 def _declared_bytes(tensor: onnx.TensorProto, what: str) -> int:
     try:
         dtype = onnx_ir.DataType(tensor.data_type)
-        return math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8)
+        return int(math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8))
     except (TypeError, ValueError) as error:
         raise InvalidModelError(f"{what} has type {tensor.data_type}, which has no size") from error
 

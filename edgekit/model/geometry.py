@@ -77,9 +77,7 @@ class Window:
         return (*self.before, *self.after)
 
 
-def _per_axis(
-    node: onnx_ir.Node, name: str, count: int, default: int, minimum: int
-) -> Shape:
+def _per_axis(node: onnx_ir.Node, name: str, count: int, default: int, minimum: int) -> Shape:
     values = find_ints(node, name)
     if values is None:
         return (default,) * count
@@ -201,17 +199,13 @@ def transposed_window(node: onnx_ir.Node, extents: Shape, kernel: Shape) -> Wind
 def axis_of(node: onnx_ir.Node, rank: int, default: int, *, end: int = 0) -> int:
     """Attribute ``axis``, counted from the front; `end` = 1 admits the axis behind the last."""
     axis = get_int(node, "axis", default)
-    check(
-        -rank <= axis < rank + end, node, f"axis {axis} is outside a tensor with {rank} axes"
-    )
+    check(-rank <= axis < rank + end, node, f"axis {axis} is outside a tensor with {rank} axes")
     return axis + rank if axis < 0 else axis
 
 
 def axes_of(node: onnx_ir.Node, axes: Sequence[int], rank: int) -> Shape:
     """Axes counted from the front, sorted, each once."""
-    check(
-        all(-rank <= a < rank for a in axes), node, f"axes {list(axes)} are outside {rank} axes"
-    )
+    check(all(-rank <= a < rank for a in axes), node, f"axes {list(axes)} are outside {rank} axes")
     positive = sorted(a % rank for a in axes) if rank else []
     check(len(set(positive)) == len(positive), node, f"axes {list(axes)} repeat")
     return tuple(positive)
@@ -243,9 +237,7 @@ def reshape_target(node: onnx_ir.Node, source: Shape, wanted: Shape) -> Shape:
         f"shape {list(wanted)} is not valid",
     )
     if -1 in wanted:
-        check(
-            known > 0 and size % known == 0, node, f"shape {list(wanted)} does not hold {size}"
-        )
+        check(known > 0 and size % known == 0, node, f"shape {list(wanted)} does not hold {size}")
         wanted = tuple(size // known if d == -1 else d for d in wanted)
     check(math.prod(wanted) == size, node, f"shape {list(wanted)} does not hold {list(source)}")
     return wanted

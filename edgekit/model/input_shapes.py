@@ -114,7 +114,9 @@ def _text(dims: Sequence[_Dimension]) -> str:
 
 
 def _how_to_fix(name: str, dims: Sequence[_Dimension], open_axes: Sequence[int]) -> str:
-    axes = ", ".join(f"{a} ({dims[a].dim_param!r})" if dims[a].dim_param else f"{a}" for a in open_axes)
+    axes = ", ".join(
+        f"{a} ({dims[a].dim_param!r})" if dims[a].dim_param else f"{a}" for a in open_axes
+    )
     example = [str(d.dim_value) if _is_static(d) else "N" for d in dims]
     return (
         f"input {name!r} [{_text(dims)}]: axis {axes} is open; fix it with "

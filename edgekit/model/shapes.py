@@ -212,13 +212,15 @@ def _split(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape] | Non
     x = shapes[0]
     axis = geometry.axis_of(node, len(x), 0)
     sizes = geometry.split_sizes(node, x[axis])
-    return sizes and [(*x[:axis], size, *x[axis + 1 :]) for size in sizes]
+    if sizes is None:
+        return None
+    return [(*x[:axis], size, *x[axis + 1 :]) for size in sizes]
 
 
 @_rule("Slice")
 def _slice(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
     box = geometry.box_of(node, shapes[0])
-    return box and [box.count]
+    return None if box is None else [box.count]
 
 
 @_rule("Pad")
@@ -269,7 +271,7 @@ def _transpose(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
 @_rule("Resize")
 def _resize(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape] | None:
     resolved = geometry.resize_extents(node, shapes[0])
-    return resolved and [resolved[0]]
+    return None if resolved is None else [resolved[0]]
 
 
 @_rule("Gather")

@@ -194,7 +194,5 @@ def _decode(tensor: onnx.TensorProto, what: str) -> np.ndarray:
         factor = 2 if dtype.name.startswith("COMPLEX") else 1
         fits = len(fields) <= 1 and count == factor * math.ceil(elements / per_number)
     if not fits:
-        raise InvalidModelError(
-            f"{what} is {dtype.name}{list(tensor.dims)} but holds {held}"
-        )
-    return np.asarray(onnx_ir.from_proto(tensor).numpy())
+        raise InvalidModelError(f"{what} is {dtype.name}{list(tensor.dims)} but holds {held}")
+    return np.asarray(onnx_ir.serde.deserialize_tensor(tensor).numpy())

@@ -171,7 +171,11 @@ def load(text: str | bytes, blob: bytes) -> Program:
         )
     except (FieldError, KeyError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidModelError(f"not a serialised Program: {error}") from error
-    return verify(program, stage="load")
+    try:
+        return verify(program, stage="load")
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        # A shape rule met fields that no reader or lowering would produce.
+        raise InvalidModelError(f"{program.name}: fields make no sense: {error}") from error
 
 
 def _items(document: Mapping[str, Any], key: str) -> enumerate[Any]:

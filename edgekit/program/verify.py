@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -160,7 +161,7 @@ def _boundary(program: Program, kind: str, boundary: Boundary) -> Iterator[str]:
             yield f"{kind} {boundary.name!r}: {boundary.permutation} permutes no {len(shape)} axes"
             return
         shape = tuple(shape[axis] for axis in boundary.permutation)
-    if np.prod(shape, dtype=np.int64) != tensor.type.size:
+    if math.prod(shape) != tensor.type.size:
         yield f"{kind} {boundary.name!r}: {list(shape)} does not hold {list(tensor.shape)}"
 
 

@@ -75,9 +75,7 @@ def _means() -> Iterator[Case]:
     for label, shape, axes in MEANS:
         for keep_dims in (False, True):
             x = TensorType(shape, DType.FLOAT32)
-            yield Case(
-                f"mean-{label}-{keep_dims}-float32", one_operator(Mean(axes, keep_dims), x)
-            )
+            yield Case(f"mean-{label}-{keep_dims}-float32", one_operator(Mean(axes, keep_dims), x))
         for dtype in (DType.INT8, DType.INT16):
             for scales, given, wanted in SCALES:
                 zero_points = (given[1], wanted[1]) if dtype is DType.INT8 else (0, 0)

@@ -90,9 +90,7 @@ def _fold_next(node: onnx_ir.Node) -> bool:
     return True
 
 
-def _affine_of(
-    node: onnx_ir.Node, source: onnx_ir.Value, shape: tuple[int, ...]
-) -> _Affine | None:
+def _affine_of(node: onnx_ir.Node, source: onnx_ir.Value, shape: tuple[int, ...]) -> _Affine | None:
     channels = shape[1]
     if is_op(node, "BatchNormalization"):
         return _batch_norm(node, channels)

@@ -137,12 +137,12 @@ def _hard_swish_source(node: onnx_ir.Node) -> onnx_ir.Value | None:
                 return x
     product = _sixth_of(node.outputs[0])
     inner = None if product is None else product.producer()
-    if is_op(inner, "Mul"):
-        assert inner is not None and product is not None
+    if product is None or inner is None or only_use(product) is not node:
+        return None
+    if is_op(inner, "Mul") and len(inner.inputs) == 2:
         for i, x in enumerate(inner.inputs):
-            if x is not None and len(inner.inputs) == 2 and only_use(product) is node:
-                if _is_shifted_relu6(inner.inputs[1 - i], x):
-                    return x
+            if x is not None and _is_shifted_relu6(inner.inputs[1 - i], x):
+                return x
     return None
 
 

@@ -111,9 +111,7 @@ def _split(node: onnx_ir.Node) -> None:
 def _resize(node: onnx_ir.Node) -> None:
     scales = find_floats(node, "scales")
     if scales is not None:
-        constant = add_constant(
-            graph_of(node), f"{node.name}.scales", np.array(scales, np.float32)
-        )
+        constant = add_constant(graph_of(node), f"{node.name}.scales", np.array(scales, np.float32))
     else:
         constant = get_input(node, 1)
     attributes = {

@@ -32,13 +32,16 @@ Pair = tuple[int, int]
 def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     """A convolution with its bias and the clamp behind it."""
     x = low.value(get_input(node, 0))
-    weights = low.weights(node, get_input(node, 1))
-    check_supported(weights is not None, node, "computed weights; they must be constant")
+    weights, bias = low.weights(node, get_input(node, 1)), find_input(node, 2)
+    row = None if bias is None else low.weights(node, bias)
+    check_supported(
+        weights is not None and (bias is None or row is not None),
+        node,
+        "weights and bias must be constant",
+    )
     assert weights is not None
     rank = len(x.shape)
-    check_supported(
-        rank in (3, 4), node, f"has {rank - 2} spatial axes, supported: 1 and 2"
-    )
+    check_supported(rank in (3, 4), node, f"has {rank - 2} spatial axes, supported: 1 and 2")
     tail = low.tail(node)
     y = integer_plan(low, node, x, weights, tail)
     if y is None:
@@ -60,7 +63,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
         fields["groups"] = groups
     if transposed:
         fields["output_padding"] = _pair(window.output_padding, 0)
-    kind = TransposeConv2D if transposed else DepthwiseConv2D if depthwise else Conv2D
+    kind = DepthwiseConv2D if depthwise else TransposeConv2D if transposed else Conv2D
     operator = _operator(kind, fields, x, weights, y, tail.clamp)
     if y is not None:
         operator = replace(operator, clamp=integer_clamp(tail, y))
@@ -73,7 +76,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
         operator,
         image,
         low.constant(weights.data, name_of(get_input(node, 1)), weights.quantization),
-        bias_tensor(low, node, find_input(node, 2), x, weights, outputs),
+        bias_tensor(low, node, row, x, weights, outputs),
         name=name_of(tail.value),
         quantization=y,
     )
@@ -83,7 +86,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
 
 
 def _operator(
-    kind: type[Convolution],
+    kind: type[Conv2D] | type[DepthwiseConv2D] | type[TransposeConv2D],
     fields: dict[str, Any],
     x: Value,
     weights: Weights,
@@ -92,6 +95,8 @@ def _operator(
 ) -> Convolution:
     if y is None:
         return kind(**fields, clamp=clamp)
+    assert x.quantization is not None
+    assert weights.quantization is not None
     return kind.quantized(x=x.quantization, w=weights.quantization, y=y, **fields)
 
 

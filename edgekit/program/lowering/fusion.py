@@ -14,7 +14,7 @@ from edgekit.model.nodes import const, get_input, is_op, only_use, shape_of
 from edgekit.model.passes.fuse_activations import clamp_bounds
 
 CLAMPING = (
-    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div"),
+    *("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul", "Div"),
     "LayerNormalization",
 )
 """Operators whose Program form can clamp its result."""
@@ -55,7 +55,7 @@ def tail_of(node: onnx_ir.Node) -> Tail:
             absorbed.append(adding)
             value = adding.outputs[0]
     low, high = -math.inf, math.inf
-    if is_op(node, *CLAMPING):
+    if is_op(node, *CLAMPING) or _is_fully_connected(node):
         clamping = only_use(value)
         bounds = None if clamping is None else clamp_bounds(clamping)
         if clamping is not None and bounds is not None and get_input(clamping, 0) is value:
@@ -64,19 +64,26 @@ def tail_of(node: onnx_ir.Node) -> Tail:
     return Tail(value, bias, low, high, tuple(absorbed))
 
 
-def _bias(
-    node: onnx_ir.Node, adding: onnx_ir.Node, product: onnx_ir.Value
-) -> onnx_ir.Value | None:
+def _is_fully_connected(node: onnx_ir.Node) -> bool:
+    """Whether a node is a MatMul with a constant matrix on its right."""
+    if not is_op(node, "MatMul"):
+        return False
+    right = get_input(node, 1)
+    shape = shape_of(right)
+    return shape is not None and len(shape) <= 2 and is_constant(right)
+
+
+def _bias(node: onnx_ir.Node, adding: onnx_ir.Node, product: onnx_ir.Value) -> onnx_ir.Value | None:
     """The constant row that `adding` adds to the product with a constant matrix, or None."""
-    matrix = get_input(node, 1)
-    columns = shape_of(matrix)
-    if not is_op(adding, "Add") or not is_constant(matrix) or columns is None:
+    columns, shape = shape_of(get_input(node, 1)), shape_of(product)
+    if not is_op(adding, "Add") or not _is_fully_connected(node) or len(adding.inputs) != 2:
         return None
-    if len(columns) != 2 or len(adding.inputs) != 2:
+    if columns is None or shape is None or len(columns) != 2:
         return None
     other = adding.inputs[1 if adding.inputs[0] is product else 0]
-    shape = shape_of(other)
-    fits = shape is not None and shape in (columns[1:], (1, columns[1]))
+    row = shape_of(other)
+    fits = row is not None and row[-1:] == columns[1:] and len(row) <= min(2, len(shape))
+    fits = fits and row is not None and len(row) >= 1 and row[:-1] in ((), (1,))
     return other if fits and is_constant(other) else None
 
 

@@ -192,7 +192,11 @@ def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
         if tensor.is_constant:
             raise UnsupportedError(f"output {name!r} is a constant, must depend on an input")
         copied = low.emit(
-            "output", Reshape(tensor.shape), tensor.name, name=name, quantization=tensor.quantization
+            "output",
+            Reshape(tensor.shape),
+            tensor.name,
+            name=name,
+            quantization=tensor.quantization,
         )
         tensor = low.tensors[copied]
     if result.quantization is not None and tensor.quantization != result.quantization:
@@ -217,8 +221,7 @@ def _without_unused(program: Program) -> Program:
 def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
     """Operations on float32 in a Program whose Model has quantisation."""
     quantised = any(
-        is_op(node, "QuantizeLinear") or (is_op(node, "DequantizeLinear"))
-        for node in low.graph
+        is_op(node, "QuantizeLinear") or (is_op(node, "DequantizeLinear")) for node in low.graph
     )
     if not quantised:
         return ()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx_ir
 
-from edgekit.errors import InvalidModelError, UnsupportedError
+from edgekit.errors import UnsupportedError
 from edgekit.model.nodes import Array, const, is_op, label, name_of
 from edgekit.program.fixed_point import clamp_between
 from edgekit.program.ir import DType, Operation, Quantization, Tensor
@@ -79,9 +80,7 @@ class Lowerer:
 
     # Tensors and operations
 
-    def constant(
-        self, array: Array, name: str, quantization: Quantization | None = None
-    ) -> str:
+    def constant(self, array: Array, name: str, quantization: Quantization | None = None) -> str:
         """Add a constant tensor; returns its name, `name` or one like it."""
         tensor = Tensor.constant(self._free_name(name), array, quantization)
         self.tensors[tensor.name] = tensor
@@ -179,9 +178,7 @@ class Lowerer:
             return tensor
         return producer.present_inputs[0]
 
-    def arrange(
-        self, node: onnx_ir.Node | str, value: Value, axes: Sequence[int]
-    ) -> Value:
+    def arrange(self, node: onnx_ir.Node | str, value: Value, axes: Sequence[int]) -> Value:
         """The value with its elements as if its axes were transposed by `axes`.
 
         Its tensor then has one axis per source axis, in that order.
@@ -244,9 +241,7 @@ class Lowerer:
                 self._real[key] = self.emit(node, operator, value.tensor, name=value.tensor)
         return Value(self._real[key], value.arrangement)
 
-    def requantized(
-        self, node: onnx_ir.Node, value: Value, quantization: Quantization
-    ) -> Value:
+    def requantized(self, node: onnx_ir.Node, value: Value, quantization: Quantization) -> Value:
         """A quantised value brought to another quantisation."""
         assert value.quantization is not None
         if value.quantization == quantization:
@@ -309,7 +304,7 @@ def _runs(order: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:
     >>> _runs([0, 2, 3, 1], [0, 1, 2, 3])
     [[0], [2, 3], [1]]
     """
-    follows = dict(zip(wanted, wanted[1:], strict=False))
+    follows = dict(pairwise(wanted))
     runs: list[list[int]] = []
     for atom in order:
         if runs and follows.get(runs[-1][-1]) == atom:
@@ -317,10 +312,3 @@ def _runs(order: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:
         else:
             runs.append([atom])
     return runs
-
-
-def require_computed(node: onnx_ir.Node, value: onnx_ir.Value | None) -> onnx_ir.Value:
-    """A value that must be there."""
-    if value is None:
-        raise InvalidModelError(f"{label(node)}: an input is missing")
-    return value

@@ -7,7 +7,7 @@ import onnx_ir
 
 from edgekit.errors import UnsupportedError
 from edgekit.model.geometry import check
-from edgekit.model.nodes import Array, is_op, label, name_of
+from edgekit.model.nodes import Array, get_int, is_op, label
 from edgekit.program.ir import Quantization
 from edgekit.program.lowering import affine
 from edgekit.program.lowering.fusion import Tail
@@ -50,8 +50,7 @@ def _output_axis(node: onnx_ir.Node) -> int:
     if is_op(node, "Conv"):
         return 0
     if is_op(node, "Gemm"):
-        transposed = node.attributes.get("transB")
-        return 0 if transposed is not None and transposed.value else 1
+        return 0 if get_int(node, "transB", 0) else 1
     return 1
 
 
@@ -66,7 +65,7 @@ def real_weights(low: Lowerer, node: onnx_ir.Node, weights: Weights) -> Weights:
 def bias_tensor(
     low: Lowerer,
     node: onnx_ir.Node,
-    bias: onnx_ir.Value | None,
+    bias: Weights | None,
     x: Value,
     weights: Weights,
     outputs: int,
@@ -76,30 +75,24 @@ def bias_tensor(
     Args:
         low: the lowering.
         node: the node whose bias it is.
-        bias: constant float, or int32 behind DequantizeLinear; None for no bias.
+        bias: float32, or quantised integers; None for no bias.
         x: input of the operator.
         weights: its weights.
         outputs: number of output channels.
-
-    Raises:
-        UnsupportedError: the bias is computed.
     """
     if bias is None:
         return None
-    found = low.weights(node, bias)
-    if found is None:
-        raise UnsupportedError(f"{label(node)}: the bias is computed; it must be constant")
     check(
-        found.data.size == outputs,
+        bias.data.size == outputs,
         node,
-        f"the bias has shape {list(found.data.shape)}, must be [{outputs}]",
+        f"the bias has shape {list(bias.data.shape)}, must be [{outputs}]",
     )
-    name = name_of(bias)
+    name = f"{node.name}.bias"
     if weights.quantization is None:
-        return low.constant(affine.real_data(found).reshape(outputs), name)
+        return low.constant(affine.real_data(bias).reshape(outputs), name)
     assert x.quantization is not None
     step = x.quantization.scalar_scale * np.array(weights.quantization.scale, np.float64)
-    integers = _integer_bias(found, np.broadcast_to(step, (outputs,)))
+    integers = _integer_bias(bias, np.broadcast_to(step, (outputs,)))
     quantization = Quantization(
         tuple(float(np.float32(s)) for s in step),
         (0,) * step.size,

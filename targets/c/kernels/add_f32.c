@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "add_f32.h"
 
-void EK_FN(add_f32)(
-    const ek_add_f32_params *p, const float *a, const float *b, float *y)
+void EK_FN(add_f32)(const ek_add_f32_params *p, const float *a, const float *b, float *y)
 {
     const int32_t rows = ek_broadcast_rows(&p->walk);
     const int32_t length = p->walk.extent[EK_BROADCAST_LAST];

@@ -21,8 +21,7 @@ typedef struct {
     float clamp_max;
 } ek_add_f32_params;
 
-void EK_FN(add_f32)(
-    const ek_add_f32_params *p, const float *a, const float *b, float *y);
+void EK_FN(add_f32)(const ek_add_f32_params *p, const float *a, const float *b, float *y);
 
 #ifdef __cplusplus
 }

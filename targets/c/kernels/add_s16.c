@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "add_s16.h"
 
-void EK_FN(add_s16)(
-    const ek_add_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y)
+void EK_FN(add_s16)(const ek_add_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_sum_params quant = p->quant;

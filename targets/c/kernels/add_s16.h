@@ -20,8 +20,7 @@ typedef struct {
     ek_sum_params quant;
 } ek_add_s16_params;
 
-void EK_FN(add_s16)(
-    const ek_add_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y);
+void EK_FN(add_s16)(const ek_add_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "add_s8.h"
 
-void EK_FN(add_s8)(
-    const ek_add_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y)
+void EK_FN(add_s8)(const ek_add_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_sum_params quant = p->quant;

@@ -2,7 +2,8 @@
  *
  * int8 with a scale per row: absmax / 127, absmax the row's largest magnitude or floor_absmax.
  *
- * x: float32 [rows, length]; y: int8 [rows, length], in -127...127; scale: float32 [rows]. None overlap.
+ * x: float32 [rows, length]; y: int8 [rows, length], in -127...127; scale: float32 [rows].
+ * None may overlap.
  * y = x * (127 / absmax), clamped, then rounded, halves to even.
  */
 #ifndef EK_DYNAMIC_QUANTIZE_F32_H

@@ -83,4 +83,30 @@ static inline int32_t ek_leading_zeros(uint32_t x)
     return zeros;
 }
 
+/* a + b in two's complement, wrapping. */
+static inline int32_t ek_add_wrap_s32(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+static inline int64_t ek_add_wrap_s64(int64_t a, int64_t b)
+{
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+/* acc * multiplier * 2^(shift - 15) for a multiplier of 15 bits, rounded once, ties towards
+ * +infinity; shift at most 14. Wraps where the product needs more than 64 bits. */
+static inline int32_t ek_requantize_wide(int64_t acc, int32_t multiplier, int32_t shift)
+{
+    const int32_t total = 15 - shift;
+    const uint64_t product =
+        (uint64_t)acc * (uint64_t)multiplier + ((uint64_t)1 << (total - 1));
+    return (int32_t)((int64_t)product >> total);
+}
+
+/* x < low ? low : (x > high ? high : x): NaN and -0 pass through. */
+static inline float ek_clamp_f32(float x, float low, float high)
+{
+    return x < low ? low : (x > high ? high : x);
+}
+
 #endif /* EK_COMMON_H */

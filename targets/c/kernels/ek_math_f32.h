@@ -17,11 +17,6 @@
 #error "edgekit's float kernels need float arithmetic in float: on x86 build with -mfpmath=sse"
 #endif
 
-static inline float ek_clamp_f32(float x, float low, float high)
-{
-    return x < low ? low : (x > high ? high : x);
-}
-
 static inline float ek_abs_f32(float x) { return x < 0.0f ? -x : x; }
 
 static inline float ek_float_of_bits(int32_t bits)

@@ -22,7 +22,7 @@ static inline int32_t ek_requantize_element(const ek_requantize_params *p, int32
 {
     const int32_t difference = (int32_t)((uint32_t)x - (uint32_t)p->x_zero_point);
     const int32_t scaled = ek_requantize_double(difference, p->multiplier, p->shift);
-    const int32_t y = (int32_t)((uint32_t)scaled + (uint32_t)p->y_zero_point);
+    const int32_t y = ek_add_wrap_s32(scaled, p->y_zero_point);
     return ek_clamp_s32(y, p->clamp_min, p->clamp_max);
 }
 

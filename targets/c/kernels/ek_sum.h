@@ -37,8 +37,10 @@ static inline int32_t ek_sum_operand_b(const ek_sum_params *p, int32_t b)
 
 static inline int32_t ek_sum_result(const ek_sum_params *p, int32_t sum)
 {
-    const int32_t y = ek_requantize_double(sum, p->y_multiplier, p->y_shift) + p->y_zero_point;
-    return ek_clamp_s32(y, p->clamp_min, p->clamp_max);
+    const int32_t zero = p->y_zero_point;
+    const int32_t y = ek_requantize_double(sum, p->y_multiplier, p->y_shift);
+    /* Clamped before the zero point is added, so that the addition cannot overflow. */
+    return ek_clamp_s32(y, p->clamp_min - zero, p->clamp_max - zero) + zero;
 }
 
 /* a + b, clamped; the operands have the range of int8 or int16, as left_shift tells. */

@@ -2,7 +2,8 @@
 #include "layernorm_f32.h"
 
 void EK_FN(layernorm_f32)(
-    const ek_layernorm_f32_params *p, const float *x, const float *gamma, const float *beta, float *y)
+    const ek_layernorm_f32_params *p, const float *x, const float *gamma, const float *beta, float
+    *y)
 {
     const float count = (float)p->length;
     for (int32_t row = 0; row < p->rows; ++row) {

@@ -3,8 +3,8 @@
  * Layer normalisation along rows: (x - mean) / sqrt(variance + epsilon) * gamma + beta, clamped.
  *
  * x, y: float32 [rows, length]; gamma, beta: float32 [length] or NULL; y may be x.
- * Mean and variance add in order from +0 and divide once; then, per element, difference, product with
- * the reciprocal root, product with gamma, sum with beta.
+ * Mean and variance add in order from +0 and divide once; then, per element: difference, product
+ * with the reciprocal root, product with gamma, sum with beta.
  */
 #ifndef EK_LAYERNORM_F32_H
 #define EK_LAYERNORM_F32_H
@@ -24,7 +24,8 @@ typedef struct {
 } ek_layernorm_f32_params;
 
 void EK_FN(layernorm_f32)(
-    const ek_layernorm_f32_params *p, const float *x, const float *gamma, const float *beta, float *y);
+    const ek_layernorm_f32_params *p, const float *x, const float *gamma, const float *beta, float
+    *y);
 
 #ifdef __cplusplus
 }

@@ -17,8 +17,12 @@ static uint64_t square_root(uint64_t x)
 }
 
 void EK_FN(layernorm_s8)(
-    const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta, int8_t *y)
+    const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta,
+    int8_t *y)
 {
+    /* Clamped before the zero point is added, so that the addition cannot overflow. */
+    const int32_t low = p->clamp_min - p->y_zero_point;
+    const int32_t high = p->clamp_max - p->y_zero_point;
     for (int32_t row = 0; row < p->rows; ++row) {
         int32_t sum = 0;
         int32_t squares = 0;
@@ -46,10 +50,10 @@ void EK_FN(layernorm_s8)(
                 value *= gamma[i];
             }
             if (beta != NULL) {
-                value = (int32_t)((uint32_t)value + (uint32_t)beta[i]);
+                value = ek_add_wrap_s32(value, beta[i]);
             }
-            value = ek_requantize_double(value, p->multiplier, p->shift) + p->y_zero_point;
-            y[i] = (int8_t)ek_clamp_s32(value, p->clamp_min, p->clamp_max);
+            value = ek_requantize_double(value, p->multiplier, p->shift);
+            y[i] = (int8_t)(ek_clamp_s32(value, low, high) + p->y_zero_point);
         }
         x += p->length;
         y += p->length;

@@ -2,8 +2,8 @@
  *
  * Layer normalisation along rows: (x - mean) / sqrt(variance + epsilon) * gamma + beta, clamped.
  *
- * x, y: int8 [rows, length]; gamma: int16 [length] or NULL; beta: int32 [length] or NULL, in steps of
- * gamma's scale / 1024; y may be x. Integers only; the definition is that of edgekit's LayerNorm.
+ * x, y: int8 [rows, length]; gamma: int16 [length] or NULL; beta: int32 [length] or NULL, in steps
+ * of gamma's scale / 1024; y may be x. Integers only, as edgekit's LayerNorm defines them.
  */
 #ifndef EK_LAYERNORM_S8_H
 #define EK_LAYERNORM_S8_H
@@ -26,7 +26,8 @@ typedef struct {
 } ek_layernorm_s8_params;
 
 void EK_FN(layernorm_s8)(
-    const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta, int8_t *y);
+    const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta,
+    int8_t *y);
 
 #ifdef __cplusplus
 }

@@ -21,8 +21,7 @@ typedef struct {
     float clamp_max;
 } ek_mul_f32_params;
 
-void EK_FN(mul_f32)(
-    const ek_mul_f32_params *p, const float *a, const float *b, float *y);
+void EK_FN(mul_f32)(const ek_mul_f32_params *p, const float *a, const float *b, float *y);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "mul_s16.h"
 
-void EK_FN(mul_s16)(
-    const ek_mul_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y)
+void EK_FN(mul_s16)(const ek_mul_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_mul_s16_params quant = *p;
+    /* Clamped before the zero point is added, so that the addition cannot overflow. */
+    const int32_t low = quant.clamp_min - quant.y_zero_point;
+    const int32_t high = quant.clamp_max - quant.y_zero_point;
     const int32_t rows = ek_broadcast_rows(&p->walk);
     const int32_t length = p->walk.extent[EK_BROADCAST_LAST];
     const int32_t a_step = p->walk.a_step[EK_BROADCAST_LAST];
@@ -18,8 +20,7 @@ void EK_FN(mul_s16)(
         for (int32_t i = 0; i < length; ++i) {
             const int32_t product = (*pa - quant.a_zero_point) * (*pb - quant.b_zero_point);
             const int32_t value = ek_requantize_double(product, quant.multiplier, quant.shift);
-            *y++ = (int16_t)ek_clamp_s32(
-                value + quant.y_zero_point, quant.clamp_min, quant.clamp_max);
+            *y++ = (int16_t)(ek_clamp_s32(value, low, high) + quant.y_zero_point);
             pa += a_step;
             pb += b_step;
         }

@@ -25,8 +25,7 @@ typedef struct {
     int32_t clamp_max;
 } ek_mul_s16_params;
 
-void EK_FN(mul_s16)(
-    const ek_mul_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y);
+void EK_FN(mul_s16)(const ek_mul_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y);
 
 #ifdef __cplusplus
 }

@@ -25,8 +25,7 @@ typedef struct {
     int32_t clamp_max;
 } ek_mul_s8_params;
 
-void EK_FN(mul_s8)(
-    const ek_mul_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y);
+void EK_FN(mul_s8)(const ek_mul_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y);
 
 #ifdef __cplusplus
 }

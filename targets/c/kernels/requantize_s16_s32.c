@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "requantize_s16_s32.h"
 
-void EK_FN(requantize_s16_s32)(
-    const ek_requantize_s16_s32_params *p, const int16_t *x, int32_t *y)
+void EK_FN(requantize_s16_s32)(const ek_requantize_s16_s32_params *p, const int16_t *x, int32_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_requantize_params quant = *p;

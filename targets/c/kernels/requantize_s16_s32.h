@@ -15,8 +15,7 @@ extern "C" {
 
 typedef ek_requantize_params ek_requantize_s16_s32_params;
 
-void EK_FN(requantize_s16_s32)(
-    const ek_requantize_s16_s32_params *p, const int16_t *x, int32_t *y);
+void EK_FN(requantize_s16_s32)(const ek_requantize_s16_s32_params *p, const int16_t *x, int32_t *y);
 
 #ifdef __cplusplus
 }

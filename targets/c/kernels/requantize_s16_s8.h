@@ -15,8 +15,7 @@ extern "C" {
 
 typedef ek_requantize_params ek_requantize_s16_s8_params;
 
-void EK_FN(requantize_s16_s8)(
-    const ek_requantize_s16_s8_params *p, const int16_t *x, int8_t *y);
+void EK_FN(requantize_s16_s8)(const ek_requantize_s16_s8_params *p, const int16_t *x, int8_t *y);
 
 #ifdef __cplusplus
 }

@@ -15,8 +15,7 @@ extern "C" {
 
 typedef ek_requantize_params ek_requantize_s32_s16_params;
 
-void EK_FN(requantize_s32_s16)(
-    const ek_requantize_s32_s16_params *p, const int32_t *x, int16_t *y);
+void EK_FN(requantize_s32_s16)(const ek_requantize_s32_s16_params *p, const int32_t *x, int16_t *y);
 
 #ifdef __cplusplus
 }

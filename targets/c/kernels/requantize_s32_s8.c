@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "requantize_s32_s8.h"
 
-void EK_FN(requantize_s32_s8)(
-    const ek_requantize_s32_s8_params *p, const int32_t *x, int8_t *y)
+void EK_FN(requantize_s32_s8)(const ek_requantize_s32_s8_params *p, const int32_t *x, int8_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_requantize_params quant = *p;

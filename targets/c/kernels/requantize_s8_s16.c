@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "requantize_s8_s16.h"
 
-void EK_FN(requantize_s8_s16)(
-    const ek_requantize_s8_s16_params *p, const int8_t *x, int16_t *y)
+void EK_FN(requantize_s8_s16)(const ek_requantize_s8_s16_params *p, const int8_t *x, int16_t *y)
 {
     /* A copy: y could alias *p for all that the compiler knows. */
     const ek_requantize_params quant = *p;

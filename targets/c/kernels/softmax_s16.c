@@ -9,7 +9,8 @@ static int32_t interpolate(const int16_t *table, int32_t x)
 }
 
 void EK_FN(softmax_s16)(
-    const ek_softmax_s16_params *p, const int16_t *x, const int16_t *exp_table, const int16_t *reciprocal_table, int16_t *y)
+    const ek_softmax_s16_params *p, const int16_t *x, const int16_t *exp_table, const int16_t
+    *reciprocal_table, int16_t *y)
 {
     for (int32_t row = 0; row < p->rows; ++row) {
         int32_t highest = x[0];
@@ -27,10 +28,9 @@ void EK_FN(softmax_s16)(
         }
         /* The sum as (1 + fraction) * 2^n: 16 bits of the fraction, recentred to int16. */
         const int32_t headroom = ek_leading_zeros((uint32_t)sum) - 1;
-        const int32_t leading =
-            (int32_t)(((uint32_t)sum << headroom) + ((uint32_t)1 << 13)) >> 14;
+        const uint32_t leading = (((uint32_t)sum << headroom) + ((uint32_t)1 << 13)) >> 14;
         const int32_t centred =
-            ek_clamp_s32(leading - (((int32_t)3) << 15), INT16_MIN, INT16_MAX);
+            ek_clamp_s32((int32_t)leading - ((int32_t)3 << 15), INT16_MIN, INT16_MAX);
         const int32_t inverse = interpolate(reciprocal_table, centred);
         const int32_t right_shift = 30 - headroom;
         const int32_t half = (int32_t)1 << (right_shift - 1);

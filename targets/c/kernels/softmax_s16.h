@@ -22,7 +22,8 @@ typedef struct {
 } ek_softmax_s16_params;
 
 void EK_FN(softmax_s16)(
-    const ek_softmax_s16_params *p, const int16_t *x, const int16_t *exp_table, const int16_t *reciprocal_table, int16_t *y);
+    const ek_softmax_s16_params *p, const int16_t *x, const int16_t *exp_table, const int16_t
+    *reciprocal_table, int16_t *y);
 
 #ifdef __cplusplus
 }

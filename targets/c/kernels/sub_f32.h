@@ -21,8 +21,7 @@ typedef struct {
     float clamp_max;
 } ek_sub_f32_params;
 
-void EK_FN(sub_f32)(
-    const ek_sub_f32_params *p, const float *a, const float *b, float *y);
+void EK_FN(sub_f32)(const ek_sub_f32_params *p, const float *a, const float *b, float *y);
 
 #ifdef __cplusplus
 }

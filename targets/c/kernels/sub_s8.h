@@ -20,8 +20,7 @@ typedef struct {
     ek_sum_params quant;
 } ek_sub_s8_params;
 
-void EK_FN(sub_s8)(
-    const ek_sub_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y);
+void EK_FN(sub_s8)(const ek_sub_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y);
 
 #ifdef __cplusplus
 }

@@ -6,7 +6,6 @@
  * subnormal quotients wrongly. The name is the one that the Arm run-time ABI prescribes.
  */
 #include <stdint.h>
-#include <string.h>
 
 #define SIGN 0x80000000u
 #define INFINITE 0x7F800000u
@@ -20,18 +19,19 @@
 
 float __aeabi_fdiv(float numerator, float denominator);
 
+typedef union {
+    float value;
+    uint32_t bits;
+} word;
+
 static uint32_t bits_of(float value)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    return (word){.value = value}.bits;
 }
 
 static float float_of(uint32_t bits)
 {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    return (word){.bits = bits}.value;
 }
 
 /* Significand with its highest bit at FRACTION_BITS; `*exponent` becomes the biased exponent. */

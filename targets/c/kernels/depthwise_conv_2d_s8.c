@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "depthwise_conv_2d_s8.h"
+
+/* A window and the steps from tap to tap. */
+typedef struct {
+    int32_t rows;
+    int32_t columns;
+    int32_t x_row;
+    int32_t x_column;
+    int32_t w_row;
+    int32_t w_column;
+    int32_t zero_point;
+} taps_s8;
+
+/* Sums of four channels that are neighbours in x and in w. */
+static void sum4(const taps_s8 *t, const int8_t *x, const int8_t *w, int32_t *sums)
+{
+    int32_t acc0 = 0;
+    int32_t acc1 = 0;
+    int32_t acc2 = 0;
+    int32_t acc3 = 0;
+    for (int32_t row = t->rows; row > 0; --row) {
+        const int8_t *x_tap = x;
+        const int8_t *w_tap = w;
+        for (int32_t column = t->columns; column > 0; --column) {
+            acc0 += (x_tap[0] - t->zero_point) * w_tap[0];
+            acc1 += (x_tap[1] - t->zero_point) * w_tap[1];
+            acc2 += (x_tap[2] - t->zero_point) * w_tap[2];
+            acc3 += (x_tap[3] - t->zero_point) * w_tap[3];
+            x_tap += t->x_column;
+            w_tap += t->w_column;
+        }
+        x += t->x_row;
+        w += t->w_row;
+    }
+    sums[0] = acc0;
+    sums[1] = acc1;
+    sums[2] = acc2;
+    sums[3] = acc3;
+}
+
+/* Sum of one channel. */
+static int32_t sum1(const taps_s8 *t, const int8_t *x, const int8_t *w)
+{
+    int32_t sum = 0;
+    for (int32_t row = t->rows; row > 0; --row) {
+        const int8_t *x_tap = x;
+        const int8_t *w_tap = w;
+        for (int32_t column = t->columns; column > 0; --column) {
+            sum += (*x_tap - t->zero_point) * *w_tap;
+            x_tap += t->x_column;
+            w_tap += t->w_column;
+        }
+        x += t->x_row;
+        w += t->w_row;
+    }
+    return sum;
+}
+
+void EK_FN(depthwise_conv_2d_s8)(
+    const ek_depthwise_conv_2d_s8_params *p,
+    const int8_t *x,
+    const int8_t *w,
+    const int32_t *bias,
+    const int32_t *multiplier,
+    const int8_t *shift,
+    int8_t *y)
+{
+    const ek_convolution_shape *s = &p->shape;
+    const int32_t factor = s->y_channels / s->channels;
+    taps_s8 t;
+
+    t.x_row = s->dilation_height * s->width * s->channels;
+    t.x_column = s->dilation_width * s->channels;
+    t.w_row = s->kernel_width * s->y_channels;
+    t.w_column = s->y_channels;
+    t.zero_point = p->x_zero_point;
+    for (int32_t n = 0; n < s->batches; ++n) {
+        for (int32_t y_row = 0; y_row < s->y_height; ++y_row) {
+            for (int32_t y_column = 0; y_column < s->y_width; ++y_column) {
+                const ek_convolution_window window =
+                    ek_convolution_locate(s, n, y_row, y_column);
+                const int8_t *x_channel = x + window.offset;
+                const int8_t *w_channel = w + window.tap * s->y_channels;
+                int32_t reads = 0; /* channels that read x_channel so far */
+
+                t.rows = window.rows;
+                t.columns = window.columns;
+                for (int32_t channel = 0; channel < s->y_channels;) {
+                    int32_t sums[4];
+                    int32_t count = 1;
+
+                    if (factor == 1 && s->y_channels - channel >= 4) {
+                        count = 4;
+                        sum4(&t, x_channel, w_channel, sums);
+                        x_channel += 4;
+                    } else {
+                        sums[0] = sum1(&t, x_channel, w_channel);
+                        if (++reads == factor) {
+                            reads = 0;
+                            ++x_channel;
+                        }
+                    }
+                    for (int32_t i = 0; i < count; ++i, ++channel) {
+                        const int32_t offset = bias == NULL ? 0 : bias[channel];
+                        const int32_t scaled = ek_requantize_double(
+                            ek_add_wrap_s32(sums[i], offset), multiplier[channel], shift[channel]);
+                        *y++ = (int8_t)ek_clamp_s32(
+                            ek_add_wrap_s32(scaled, p->y_zero_point), p->clamp_min, p->clamp_max);
+                    }
+                    w_channel += count;
+                }
+            }
+        }
+    }
+}

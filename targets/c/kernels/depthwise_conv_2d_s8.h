@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT
+ *
+ * Convolution of every channel by itself, with dilation.
+ *
+ * x: int8 [N,H,W,C]; w: int8 [KH,KW,YC], YC = C * m, channel i * m + j reads channel i;
+ * bias: int32 [YC] or NULL; multiplier: int32 [YC], 0 or in [2^30, 2^31);
+ * shift: int8 [YC], in -31...30; y: int8 [N,YH,YW,YC]. y must not overlap x.
+ *
+ * y = clamp(requantize(sum of (x - x_zero_point) * w, + bias) + y_zero_point), rounded double.
+ * Sums of at most 65793 products fit int32; the bias wraps.
+ */
+#ifndef EK_DEPTHWISE_CONV_2D_S8_H
+#define EK_DEPTHWISE_CONV_2D_S8_H
+
+#include "ek_convolution.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    ek_convolution_shape shape;
+    int32_t x_zero_point; /* -128...127 */
+    int32_t y_zero_point;
+    int32_t clamp_min; /* bounds of y in -128...127 */
+    int32_t clamp_max;
+} ek_depthwise_conv_2d_s8_params;
+
+void EK_FN(depthwise_conv_2d_s8)(
+    const ek_depthwise_conv_2d_s8_params *p,
+    const int8_t *x,
+    const int8_t *w,
+    const int32_t *bias,
+    const int32_t *multiplier,
+    const int8_t *shift,
+    int8_t *y);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* EK_DEPTHWISE_CONV_2D_S8_H */

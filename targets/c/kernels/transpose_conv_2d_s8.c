@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "transpose_conv_2d_s8.h"
+
+#include "ek_dot_s8.h"
+
+/* The taps that reach a pixel of y, and the steps from tap to tap. */
+typedef struct {
+    int32_t rows;
+    int32_t columns;
+    int32_t depth; /* channels that a tap sums over */
+    int32_t x_row; /* steps to the next row of taps, to the next tap; those in x lead back */
+    int32_t x_column;
+    int32_t w_row;
+    int32_t w_column;
+    int32_t filter; /* weights of an output channel */
+    int32_t zero_point;
+} taps_s8;
+
+/* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
+static int32_t sum_channels(
+    const taps_s8 *t, const int8_t *x, const int8_t *w, int32_t left, int32_t *sums)
+{
+    const int32_t channels = left < 4 ? 1 : 4;
+
+    sums[0] = sums[1] = sums[2] = sums[3] = 0;
+    for (int32_t row = 0; row < t->rows; ++row) {
+        for (int32_t column = 0; column < t->columns; ++column) {
+            const int8_t *x_tap = x - row * t->x_row - column * t->x_column;
+            const int8_t *w_tap = w + row * t->w_row + column * t->w_column;
+            if (channels == 4) {
+                ek_dot4_s8(x_tap, w_tap, t->filter, t->depth, t->zero_point, sums);
+            } else {
+                sums[0] += ek_dot_s8(x_tap, w_tap, t->depth, t->zero_point);
+            }
+        }
+    }
+    return channels;
+}
+
+void EK_FN(transpose_conv_2d_s8)(
+    const ek_transpose_conv_2d_s8_params *p,
+    const int8_t *x,
+    const int8_t *w,
+    const int32_t *bias,
+    const int32_t *multiplier,
+    const int8_t *shift,
+    int8_t *y)
+{
+    const ek_transpose_conv_shape *s = &p->shape;
+    const int32_t x_line = s->width.inputs * s->channels;
+    const int32_t y_depth = s->y_channels / s->groups;
+    taps_s8 t;
+
+    t.depth = s->channels / s->groups;
+    t.x_row = s->height.input_step * x_line;
+    t.x_column = s->width.input_step * s->channels;
+    t.w_row = s->height.tap_step * s->width.taps * t.depth;
+    t.w_column = s->width.tap_step * t.depth;
+    t.filter = s->height.taps * s->width.taps * t.depth;
+    t.zero_point = p->x_zero_point;
+    for (int32_t n = 0; n < s->batches; ++n, x += s->height.inputs * x_line) {
+        for (int32_t y_row = 0; y_row < s->height.outputs; ++y_row) {
+            const ek_transpose_reach rows = ek_transpose_locate(&s->height, y_row);
+            for (int32_t y_column = 0; y_column < s->width.outputs; ++y_column) {
+                const ek_transpose_reach columns = ek_transpose_locate(&s->width, y_column);
+                const int8_t *x_group = x;
+                const int8_t *w_channel = w;
+                int32_t left = y_depth;
+
+                t.rows = rows.count;
+                t.columns = columns.count;
+                if (rows.count > 0 && columns.count > 0) {
+                    x_group += rows.input * x_line + columns.input * s->channels;
+                    w_channel += (rows.tap * s->width.taps + columns.tap) * t.depth;
+                }
+                for (int32_t channel = 0; channel < s->y_channels;) {
+                    int32_t sums[4];
+                    const int32_t count = sum_channels(&t, x_group, w_channel, left, sums);
+
+                    for (int32_t i = 0; i < count; ++i, ++channel) {
+                        const int32_t offset = bias == NULL ? 0 : bias[channel];
+                        const int32_t scaled = ek_requantize_double(
+                            ek_add_wrap_s32(sums[i], offset), multiplier[channel], shift[channel]);
+                        *y++ = (int8_t)ek_clamp_s32(
+                            ek_add_wrap_s32(scaled, p->y_zero_point), p->clamp_min, p->clamp_max);
+                    }
+                    w_channel += count * t.filter;
+                    left -= count;
+                    if (left == 0) {
+                        left = y_depth;
+                        x_group += t.depth;
+                    }
+                }
+            }
+        }
+    }
+}

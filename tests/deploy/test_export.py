@@ -1,0 +1,324 @@
+"""Export from files: what is made, that it repeats, and that failures leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.deploy import exporter
+from edgekit.errors import (
+    DoesNotFitError,
+    InvalidDataError,
+    InvalidModelError,
+    OutputError,
+    UnsupportedError,
+    UsageError,
+)
+from tests.support.models import tiny_onnx, tiny_tflite
+
+pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("arm-none-eabi-gcc")]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small int8 ``.tflite`` file."""
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(tiny_tflite())
+    return path
+
+
+@pytest.fixture
+def float_model(tmp_path: Path) -> Path:
+    """A small float ``.onnx`` file."""
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_onnx())
+    return path
+
+
+def calibration(count: int = 16) -> np.ndarray:
+    """Inputs for the ONNX model."""
+    return np.random.default_rng(1).standard_normal((count, 2, 6, 6)).astype(np.float32)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file by relative path."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_round_trip_on_an_emulated_board(model: Path, tmp_path: Path) -> None:
+    """Export, load, run, verify and bench; host and emulator agree with the interpreter."""
+    made = edgekit.export(model, target="nucleo-l4r5zi", output=tmp_path / "out")
+    artifact = edgekit.load(tmp_path / "out")
+    assert artifact.manifest == made.manifest
+    assert artifact.manifest.check.identical is True
+    assert artifact.devices[0] == "emulator"
+    rng = np.random.default_rng(5)
+    x = rng.integers(-128, 128, (1, 6, 6, 2)).astype(np.int8)
+    with artifact.open() as emulated, artifact.open("local") as local:
+        y = emulated.run(x)
+        assert y.dtype == np.int8
+        assert y.shape == (1, 3)
+        assert (local.run(x) == y).all()
+        profile = emulated.profile(x)
+        assert profile.instructions is not None
+        assert profile.instructions > profile.layers[0].macs
+        assert profile.stack_bytes is not None
+        assert 0 < profile.stack_bytes <= artifact.manifest.memory.stack_reserved
+    data = {"x": rng.integers(-128, 128, (7, 6, 6, 2)).astype(np.int8), "y": np.arange(7) % 3}
+    report = artifact.verify(data)
+    assert report.identical
+    assert report.samples == 7
+    assert report.accuracy is not None
+    bench = artifact.bench(data)
+    assert bench.latency_ms is not None
+    assert bench.latency_ms.provenance == "modelled"
+    assert bench.cycles is not None
+    assert bench.latency_ms.p50 == pytest.approx(1e3 * bench.cycles / 120e6)
+
+
+def test_host_target_measures(model: Path, tmp_path: Path) -> None:
+    """On the host latency is measured and nothing is counted."""
+    artifact = edgekit.export(model, target="host", output=tmp_path / "out")
+    report = artifact.bench()
+    assert report.instructions is None
+    assert report.latency_ms is not None
+    assert report.latency_ms.provenance == "measured"
+    assert len(report.latency_ms.samples) >= 50
+
+
+def test_float_onnx_becomes_int8(float_model: Path, tmp_path: Path) -> None:
+    """Post-training int8 carries its float reference and its calibration record."""
+    artifact = edgekit.export(
+        float_model, target="cortex-m0plus", calibration=calibration(), output=tmp_path / "out"
+    )
+    assert artifact.reference is not None
+    assert artifact.manifest.calibration is not None
+    assert artifact.manifest.calibration.samples == 16
+    report = artifact.verify({"x": calibration(20)})
+    assert report.identical
+    (closeness,) = report.closeness
+    assert closeness.cosine > 0.99
+
+
+def test_float32_needs_no_calibration(float_model: Path, tmp_path: Path) -> None:
+    """Asked for by name, a float model is deployed as it is."""
+    artifact = edgekit.export(
+        float_model, target="cortex-m4", precision="float32", output=tmp_path / "out"
+    )
+    assert artifact.verify({"x": calibration(3)}).identical
+
+
+def test_export_is_the_same_everywhere(model: Path, float_model: Path, tmp_path: Path) -> None:
+    """Another folder, locale, time zone, hash seed and thread count give the same bytes."""
+    np.savez(tmp_path / "calib.npz", x=calibration())
+    program = (
+        "import sys, edgekit\n"
+        "edgekit.export(sys.argv[1], target='cortex-m4', output='a')\n"
+        "edgekit.export(sys.argv[2], target='cortex-m4', calibration=sys.argv[3], output='b')\n"
+    )
+    results = []
+    for number, environment in enumerate(
+        (
+            {"LC_ALL": "C", "TZ": "UTC", "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"},
+            {"LC_ALL": "C.UTF-8", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "77", "USER": "other"},
+        )
+    ):
+        folder = tmp_path / f"elsewhere-{number}" / ("deep" * number or "flat")
+        folder.mkdir(parents=True)
+        subprocess.run(
+            [sys.executable, "-P", "-c", program, model, float_model, tmp_path / "calib.npz"],
+            cwd=folder,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": str(number + 1), **environment},
+            check=True,
+        )
+        results.append({n: contents(folder / n) for n in ("a", "b")})
+    assert results[0] == results[1]
+
+
+def test_sizes_equal_the_image(model: Path, tmp_path: Path) -> None:
+    """The manifest's bytes are the linked image's sections."""
+    from edgekit.targets.elf import Elf
+
+    artifact = edgekit.export(model, target="nucleo-l4r5zi", output=tmp_path / "out")
+    memory = artifact.manifest.memory
+    sections = {s.name: s.bytes for s in Elf.read(tmp_path / "out" / "image.elf").sections}
+    assert memory.activations == sections[".ek_arena"]
+    assert memory.weights == sections[".ek_weights"]
+    assert memory.stack_reserved == sections[".stack"]
+    assert memory.code == sections[".ek_code"] + sections[".ek_rodata"]
+    assert memory.flash == memory.code + memory.runtime + memory.weights
+    assert memory.ram == memory.activations + memory.state + memory.stack_reserved
+
+
+def test_a_replaced_artifact_and_refused_places(model: Path, tmp_path: Path) -> None:
+    """An artifact is replaced; other folders and files are not touched."""
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    edgekit.export(model, target="cortex-m4", output=out)
+    assert edgekit.load(out).target.name == "cortex-m4"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="something else"):
+        edgekit.export(model, target="host", output=other)
+    with pytest.raises(OutputError, match="no folder"):
+        edgekit.export(model, target="host", output=other / "thesis.txt")
+    assert contents(other) == {"thesis.txt": b"precious"}
+    with pytest.raises(OutputError, match="cannot be written"):
+        edgekit.export(model, target="host", output=Path("/proc/nowhere/out"))
+
+
+def test_a_full_disk_leaves_nothing(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says so and the old artifact stays."""
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    before = contents(out)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "write_files", full)
+    with pytest.raises(OutputError, match="No space left"):
+        edgekit.export(model, target="host", output=out)
+    assert contents(out) == before
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
+
+
+def test_an_interrupted_export_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle: exit code 130, no artifact, no temporary folder."""
+    slow = (
+        "import sys, time\n"
+        "from edgekit.deploy import exporter\n"
+        "def wait(*a, **k):\n"
+        "    print('staged', flush=True)\n"
+        "    time.sleep(60)\n"
+        "exporter.write_files = wait\n"
+        "from edgekit.cli import main\n"
+        "sys.argv = ['edgekit', 'export', sys.argv[1], '--target', 'host', '-o', sys.argv[2]]\n"
+        "main()\n"
+    )
+    out = tmp_path / "place" / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", slow, model, out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "staged\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in error
+    assert "Traceback" not in error
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_damaged_artifact_is_refused(model: Path, tmp_path: Path) -> None:
+    """Changed, missing and foreign folders; the message names the file."""
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    source = out / "src" / "tiny.c"
+    source.write_text(source.read_text() + "\n")
+    with pytest.raises(OutputError, match=r"src/tiny.c \(changed\)"):
+        edgekit.load(out)
+    source.unlink()
+    with pytest.raises(OutputError, match=r"src/tiny.c \(missing\)"):
+        edgekit.load(out)
+    with pytest.raises(OutputError, match="no edgekit artifact"):
+        edgekit.load(tmp_path)
+    (out / "manifest.json").write_text("{")
+    with pytest.raises(OutputError, match="not JSON"):
+        edgekit.load(out)
+    (out / "manifest.json").write_text('{"schema": 99}')
+    with pytest.raises(OutputError, match="schema is 99"):
+        edgekit.load(out)
+
+
+def test_a_model_too_large_for_the_board(tmp_path: Path) -> None:
+    """Says by how many bytes, in which memory, and what is in it."""
+    path = tmp_path / "wide.tflite"
+    path.write_bytes(tiny_tflite(channels=12_000))
+    with pytest.raises(DoesNotFitError, match=r"\d+ bytes too many") as caught:
+        edgekit.export(path, target="nucleo-g0b1re", output=tmp_path / "out")
+    assert ".ek_weights" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "error", "match"),
+    [
+        (None, "absent.tflite", InvalidModelError, "No such file"),
+        (b"", "empty.tflite", InvalidModelError, "empty|truncated|too short|bytes"),
+        (b"hello world, no model", "text.tflite", InvalidModelError, ""),
+        (b"\x80\x04]q\x00.", "pickle.onnx", InvalidModelError, "pickle"),
+        (b"x", "model.pt", InvalidModelError, "never loaded"),
+        (b"x", "model.h5", InvalidModelError, "reads .tflite and .onnx"),
+    ],
+)
+def test_no_model(
+    tmp_path: Path, content: bytes | None, name: str, error: type[Exception], match: str
+) -> None:
+    """One typed error, nothing made."""
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=match):
+        edgekit.export(tmp_path / name, target="host", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_make_no_sense(model: Path, float_model: Path, tmp_path: Path) -> None:
+    """Each names what is wrong and what would be right."""
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="did you mean cortex-m4"):
+        edgekit.export(model, target="cortex-m44", output=out)
+    with pytest.raises(UsageError, match="unknown options"):
+        edgekit.export(model, target="host", output=out, colour="red")
+    with pytest.raises(UsageError, match="precision is 'int3'"):
+        edgekit.export(model, target="host", output=out, precision="int3")
+    with pytest.raises(UsageError, match="give calibration data"):
+        edgekit.export(float_model, target="host", output=out)
+    with pytest.raises(UsageError, match="deployed\\s+as it is"):
+        edgekit.export(model, target="host", output=out, calibration=calibration())
+    with pytest.raises(UsageError, match="quantised"):
+        edgekit.export(model, target="host", output=out, precision="float32")
+    with pytest.raises(UnsupportedError, match="torch.onnx.export"):
+        edgekit.export(object(), target="host", output=out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (np.zeros((4, 3, 6, 6), np.float32), "shape"),
+        (np.full((4, 2, 6, 6), np.nan, np.float32), "NaN"),
+        (np.zeros((0, 2, 6, 6), np.float32), "no samples"),
+        ({"wrong": np.zeros((4, 1), np.float32), "other": np.zeros((4, 2))}, "no data for input"),
+    ],
+)
+def test_bad_calibration(float_model: Path, tmp_path: Path, data: object, match: str) -> None:
+    """Shape, NaN, emptiness and names are refused before any work."""
+    with pytest.raises(InvalidDataError, match=match):
+        edgekit.export(float_model, target="host", calibration=data, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_calibration_is_not_loaded(float_model: Path, tmp_path: Path) -> None:
+    """An array file with objects inside is refused, not unpickled."""
+    path = tmp_path / "calib.npz"
+    np.savez(path, x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InvalidDataError, match="pickle"):
+        edgekit.export(float_model, target="host", calibration=path, output=tmp_path / "out")
