@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import InvalidBoardError
-from edgekit.targets.cores import CORES, MEMORY_KINDS, Memory
+from edgekit.targets.cores import CORES, DATA_KINDS, MEMORY_KINDS, PROGRAM_KINDS, Memory
 
 BOARD_FOLDER = Path(__file__).parent / "microcontroller" / "boards"
 
@@ -94,7 +94,7 @@ class Board:
     power: Power | None = None
 
     def __post_init__(self) -> None:
-        _refuse(str(self.name), _problems(asdict(self)))
+        _refuse(str(self.name), board_problems(asdict(self)))
         if not self.fpu:
             object.__setattr__(self, "fpu", CORES[self.core].fpu().name)
 
@@ -114,7 +114,7 @@ def load_board(path: Path) -> Board:
         raise InvalidBoardError(f"{path}: is not TOML: {error}") from error
     if "memory" in data:
         data["memories"] = data.pop("memory")
-    _refuse(str(path), _problems(data))
+    _refuse(str(path), board_problems(data))
     memories = tuple(Memory(**row) for row in data.pop("memories"))
     power = data.pop("power", None)
     if power is not None and "spread_picojoules_per_cycle" in power:
@@ -127,7 +127,7 @@ def _refuse(where: str, problems: list[str]) -> None:
         raise InvalidBoardError("\n  ".join([f"{where}: not a possible board", *problems]))
 
 
-def _problems(board: Mapping[str, Any]) -> list[str]:
+def board_problems(board: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a board's values, each line beginning with the field."""
     problems = _key_problems(Board, board, "")
     core = CORES.get(board["core"]) if isinstance(board.get("core"), str) else None
@@ -145,9 +145,7 @@ def _problems(board: Mapping[str, Any]) -> list[str]:
     if core is not None and board.get("fpu"):
         units = [unit.name for unit in core.fpus]
         if board["fpu"] not in units:
-            problems.append(
-                f"fpu: {core.name} has one of {', '.join(units)}, not {board['fpu']!r}"
-            )
+            problems.append(f"fpu: {core.name} has one of {', '.join(units)}, not {board['fpu']!r}")
     if "clock_hz" in board and not _is_integer(board["clock_hz"], 1, FASTEST_CLOCK_HZ):
         problems.append(
             f"clock_hz: must be an integer from 1 to {FASTEST_CLOCK_HZ}, not {board['clock_hz']!r}"
@@ -198,11 +196,10 @@ def _memory_problems(memories: Any) -> list[str]:
     ):
         if begin < end:
             problems.append(f"memory: {first} and {second} overlap at {begin:#010x}")
-    kinds = {memory.get("kind") for memory in memories}
-    if kinds.isdisjoint({"flash", "itcm"}):
-        problems.append("memory: nothing holds the program; one flash or itcm is needed")
-    if kinds.isdisjoint({"ram", "dtcm"}):
-        problems.append("memory: nothing holds variables; one ram or dtcm is needed")
+    kinds = [memory.get("kind") for memory in memories]
+    for needed, contents in ((PROGRAM_KINDS, "the program"), (DATA_KINDS, "variables")):
+        if not any(kind in kinds for kind in needed):
+            problems.append(f"memory: nothing holds {contents}; add a {' or '.join(needed)}")
     return problems
 
 

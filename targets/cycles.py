@@ -129,9 +129,8 @@ class Decoder:
                 paired = True
             else:
                 pipelined = instruction.is_memory and previous is not None and previous.is_memory
-                total += min(instruction.cycles, self._table.load_next) if pipelined else (
-                    instruction.cycles
-                )
+                follow_up = min(instruction.cycles, self._table.load_next)
+                total += follow_up if pipelined else instruction.cycles
                 paired = False
             previous = instruction
         return total
@@ -212,4 +211,4 @@ def _popped(branch: capstone.CsInsn) -> int:
 def _listed(instruction: capstone.CsInsn) -> int:
     """Length of the register list of a multiple load or store."""
     _, _, listed = instruction.op_str.partition("{")
-    return 1 + listed.count(",")
+    return 1 + str(listed).count(",")

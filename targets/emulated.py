@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-
+from edgekit.targets.elf import Elf
 from edgekit.targets.emulator import INSTRUCTION_LIMIT, TIMEOUT_S, Count, Emulator
-from edgekit.targets.image import Image
+from edgekit.targets.library import Library
+from edgekit.targets.target import Target
 
 
 class EmulatedMachine:
     """A library, initialised, in its image. Implements :class:`edgekit.targets.machine.Machine`.
 
     Args:
-        image: must fit its target; the core must have an emulator model.
+        library: what is in the image.
+        target: what the image was linked for; its core must have an emulator model.
+        elf: the linked image.
         timeout_s: wall-clock limit of one call.
         instruction_limit: limit of one counted call.
+        check_alignment: refuse unaligned accesses where the core does; slow.
 
     Raises:
         UnsupportedError: there is no emulator for the core.
-        DoesNotFitError: the image is larger than the target's memories.
+        DoesNotFitError: the image lies outside the target's memories.
     """
 
     def __init__(
         self,
-        image: Image,
+        library: Library,
+        target: Target,
+        elf: Elf,
         *,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
+        check_alignment: bool = False,
     ) -> None:
-        self._library = image.library
-        self.emulator = Emulator(image, timeout_s=timeout_s, instruction_limit=instruction_limit)
+        self._library = library
+        self.emulator = Emulator(
+            target,
+            elf,
+            timeout_s=timeout_s,
+            instruction_limit=instruction_limit,
+            check_alignment=check_alignment,
+        )
         self._arena = self.emulator.symbol("ek_arena")
         self._context = self.emulator.symbol("ek_context")
         state = self.emulator.symbol("ek_state") if self._library.state_bytes else 0
@@ -71,12 +84,12 @@ class EmulatedMachine:
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from the arena."""
-        assert 0 <= offset and offset + size <= self._library.arena_bytes
+        assert 0 <= offset <= self._library.arena_bytes - size
         return self.emulator.read(self._arena + offset, size)
 
     def write(self, offset: int, data: bytes) -> None:
         """Bytes into the arena."""
-        assert 0 <= offset and offset + len(data) <= self._library.arena_bytes
+        assert 0 <= offset <= self._library.arena_bytes - len(data)
         self.emulator.write(self._arena + offset, data)
 
     def close(self) -> None:

@@ -17,10 +17,11 @@ from typing import Any, Self
 import unicorn
 from unicorn import arm_const as arm
 
-from edgekit.errors import EdgekitError, UnsupportedError
+from edgekit.errors import DoesNotFitError, EdgekitError, UnsupportedError
 from edgekit.targets.cores import Memory
 from edgekit.targets.cycles import Block, Decoder
-from edgekit.targets.image import Image
+from edgekit.targets.elf import Elf
+from edgekit.targets.target import Target
 
 TIMEOUT_S = 600.0
 INSTRUCTION_LIMIT = 20_000_000_000
@@ -34,16 +35,30 @@ _PAINT = 0xA5
 _ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
 _FPEXC_ENABLE = 1 << 30
 
+_NOWHERE = "where there is no memory"
+_READ_ONLY = "which is program memory"
+_JUMP = "jump"
+
 _ACCESS = {
-    unicorn.UC_MEM_READ_UNMAPPED: "read",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "write",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "jump",
-    unicorn.UC_MEM_READ_PROT: "read",
-    unicorn.UC_MEM_WRITE_PROT: "write",
-    unicorn.UC_MEM_FETCH_PROT: "jump",
-    unicorn.UC_MEM_READ: "read",
-    unicorn.UC_MEM_WRITE: "write",
+    unicorn.UC_MEM_READ_UNMAPPED: ("read", _NOWHERE),
+    unicorn.UC_MEM_WRITE_UNMAPPED: ("write", _NOWHERE),
+    unicorn.UC_MEM_WRITE_PROT: ("write", _READ_ONLY),
+    unicorn.UC_MEM_FETCH_UNMAPPED: (_JUMP, ""),
+    unicorn.UC_MEM_FETCH_PROT: (_JUMP, ""),
+    unicorn.UC_MEM_READ: ("read", ""),
+    unicorn.UC_MEM_WRITE: ("write", ""),
 }
+"""What unicorn calls an access, in words, and why it was refused."""
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """An access that stopped the core."""
+
+    verb: str
+    reason: str
+    address: int
+    pc: int
 
 
 class EmulationError(EdgekitError):
@@ -86,7 +101,8 @@ class Emulator:
     """An image loaded into an emulated core; its memories start out zeroed.
 
     Args:
-        image: must fit its target; the core must have an emulator model.
+        target: whose core and memories are emulated.
+        elf: linked for `target` by :func:`edgekit.targets.image.build_image`.
         timeout_s: wall-clock limit of one call.
         instruction_limit: limit of one counted call, checked now and then.
         check_alignment: refuse unaligned loads and stores where the core refuses them (the M0+);
@@ -94,36 +110,38 @@ class Emulator:
 
     Raises:
         UnsupportedError: there is no emulator for the core.
-        DoesNotFitError: the image is larger than the target's memories.
+        DoesNotFitError: the image lies outside the target's memories.
     """
 
     def __init__(
         self,
-        image: Image,
+        target: Target,
+        elf: Elf,
         *,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
         check_alignment: bool = False,
     ) -> None:
-        core = image.target.cortex
+        core = target.cortex
         if core.unicorn_model is None or core.cycles is None:
             raise UnsupportedError(f"{core.name} has no function-by-function emulator; use QEMU")
-        image.require_fit()
-        self._image = image
+        _require_room(target, elf)
+        self._target = target
+        self._elf = elf
         self._table = core.cycles
         self._decoder = Decoder(core.cycles)
         self._blocks: dict[tuple[int, int], Block] = {}
         self._timeout_s = timeout_s
         self._instruction_limit = instruction_limit
-        self._refused: tuple[str, int, int] | None = None
+        self._refused: _Refused | None = None
         self._exception: int | None = None
 
         mode = unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, mode)
         self._uc.ctl_set_cpu_model(core.unicorn_model)
-        for memory in image.target.memories:
+        for memory in target.memories:
             self._map(memory)
-        for segment in image.elf.segments:
+        for segment in elf.segments:
             self._uc.mem_write(segment.address, segment.data)
         self._uc.hook_add(
             unicorn.UC_HOOK_MEM_INVALID | unicorn.UC_HOOK_MEM_UNMAPPED, self._on_refused
@@ -132,7 +150,7 @@ class Emulator:
         if check_alignment and not core.allows_unaligned:
             access = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
             self._uc.hook_add(access, self._on_access)
-        if image.target.fpu_unit.is_hardware:
+        if target.fpu_unit.is_hardware:
             self._uc.reg_write(arm.UC_ARM_REG_FPEXC, _FPEXC_ENABLE)
 
         # Calls return to an address that no call executes.
@@ -143,7 +161,7 @@ class Emulator:
 
     def symbol(self, name: str) -> int:
         """Address of a symbol of the image; bit 0 is set for functions."""
-        return self._image.elf.symbols[name]
+        return self._elf.symbols[name]
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes from memory."""
@@ -235,21 +253,23 @@ class Emulator:
     def _on_refused(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
     ) -> bool:
-        pc = uc.reg_read(arm.UC_ARM_REG_PC)
-        self._refused = (_ACCESS[access], address, pc)
+        verb, reason = _ACCESS[access]
+        self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
         return False
 
     def _on_padding(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
     ) -> None:
-        self._on_refused(uc, access, address, size, value, None)
-        uc.emu_stop()
+        self._stop(uc, access, address, _NOWHERE)
 
-    def _on_access(
-        self, uc: Any, access: int, address: int, size: int, value: int, _: Any
-    ) -> None:
+    def _on_access(self, uc: Any, access: int, address: int, size: int, value: int, _: Any) -> None:
         if address % size:
-            self._on_padding(uc, access, address, size, value, None)
+            self._stop(uc, access, address, f"which is not aligned to {size} bytes")
+
+    def _stop(self, uc: Any, access: int, address: int, reason: str) -> None:
+        verb, _ = _ACCESS[access]
+        self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
+        uc.emu_stop()
 
     def _on_exception(self, uc: Any, number: int, _: Any) -> None:
         self._exception = number
@@ -270,40 +290,33 @@ class Emulator:
         except unicorn.UcError as error:
             failure = error
         pc = uc.reg_read(arm.UC_ARM_REG_PC)
-        if failure is None and self._exception is None and self._refused is None:
-            if pc == self._return:
-                return int(uc.reg_read(arm.UC_ARM_REG_R0))
+        stopped = failure is not None or self._exception is not None or self._refused is not None
+        if not stopped and pc == self._return:
+            return int(uc.reg_read(arm.UC_ARM_REG_R0))
         raise self._error(function, failure, pc)
 
     def _error(
         self, function: str | int, failure: unicorn.UcError | None, pc: int
     ) -> EmulationError:
         """What went wrong, with the place in words."""
-        elf = self._image.elf
         name = function if isinstance(function, str) else f"{function:#010x}"
-        start = f"{name} on {self._image.target.name}"
-        if self._refused is not None:
-            access, address, at = self._refused
-            if access == "jump":
-                return EmulationError(
-                    f"{start}: jump to {address:#010x}, outside the program memory", pc, address
-                )
-            where = f"at pc {at:#010x} in {elf.function_at(at)}"
-            if self._stack_limit - _PAGE <= address < self._stack_limit:
-                size = self._stack_top - self._stack_limit
-                return EmulationError(
-                    f"{start}: the stack of {size} bytes overflows {where}", at, address
-                )
+        start = f"{name} on {self._target.name}"
+        refused = self._refused
+        if refused is not None and refused.verb != _JUMP:
+            where = f"at pc {refused.pc:#010x} in {self._elf.function_at(refused.pc)}"
+            what = f"{refused.verb} of {refused.address:#010x}, {refused.reason}"
+            if self._stack_limit - _PAGE <= refused.address < self._stack_limit:
+                what = f"the stack of {self._stack_top - self._stack_limit} bytes overflows"
+            return EmulationError(f"{start}: {what}, {where}", refused.pc, refused.address)
+        if not any(m.is_program and m.origin <= pc < m.end for m in self._target.memories):
+            link = self._uc.reg_read(arm.UC_ARM_REG_LR) & ~1
             return EmulationError(
-                f"{start}: {access} of {address:#010x} {where}: no memory, or not allowed there",
-                at,
-                address,
+                f"{start}: jump to {pc:#010x}, outside the program memory; "
+                f"the link register points into {self._elf.function_at(link)}",
+                pc,
+                pc,
             )
-        if not any(m.is_program and m.origin <= pc < m.end for m in self._image.target.memories):
-            return EmulationError(
-                f"{start}: jump to {pc:#010x}, outside the program memory", pc, pc
-            )
-        where = f"at pc {pc:#010x} in {elf.function_at(pc)}"
+        where = f"at pc {pc:#010x} in {self._elf.function_at(pc)}"
         if self._exception is not None:
             return EmulationError(f"{start}: exception {self._exception} {where}", pc)
         if failure is not None:
@@ -320,7 +333,7 @@ class Emulator:
             jump = block.jump_cycles(following >> _SIZE_BITS, self._table)
             instructions += times * block.instructions
             cycles += times * (block.cycles + jump)
-            functions[self._image.elf.function_at(address)] += times * block.instructions
+            functions[self._elf.function_at(address)] += times * block.instructions
         return Count(instructions, cycles, functions)
 
     def _block(self, address: int, size: int) -> Block:
@@ -328,3 +341,14 @@ class Emulator:
         if key not in self._blocks:
             self._blocks[key] = self._decoder.block(address, self.read(address, size))
         return self._blocks[key]
+
+
+def _require_room(target: Target, elf: Elf) -> None:
+    """Refuse an image with sections outside the target's memories."""
+    for section in elf.sections:
+        end = section.address + section.bytes
+        if not any(m.origin <= section.address and end <= m.end for m in target.memories):
+            raise DoesNotFitError(
+                f"{section.name} ({section.bytes} bytes at {section.address:#010x}) lies outside "
+                f"the memories of {target.name}"
+            )

@@ -132,6 +132,12 @@ class Placement:
     state: str
 
 
+_ORDER = (
+    *(".vectors", ".harness", ".ek_code", ".ek_rodata", ".runtime", ".ek_weights"),
+    *(".stack", ".data", ".ek_state", ".ek_arena", ".bss"),
+)
+"""Sections as they follow each other in the linker script, in whichever memories they are."""
+
 _ROLES = {
     "program": (".vectors", ".harness", ".ek_code", ".ek_rodata", ".runtime", ".data"),
     "data": (".stack", ".data", ".bss"),
@@ -190,6 +196,11 @@ class Image:
     def path(self) -> Path:
         """The ELF file."""
         return self.folder / "image.elf"
+
+    @property
+    def compile_flags(self) -> tuple[str, ...]:
+        """What the model's sources were compiled with, for the record."""
+        return self.toolchain.compile_flags(self.target)
 
     @property
     def fits(self) -> bool:
@@ -331,17 +342,15 @@ def place(
 
 
 def _extent(names: list[str], sections: Mapping[str, tuple[int, int]]) -> int:
-    """Bytes that sections take one behind the other."""
+    """Bytes that sections take in one memory."""
     end = 0
-    for name in names:
+    for name in sorted(names, key=_ORDER.index):
         size, alignment = sections[name]
         end += -end % alignment + size
     return end
 
 
-def _compile(
-    library: Library, target: Target, toolchain: Toolchain, folder: Path
-) -> list[str]:
+def _compile(library: Library, target: Target, toolchain: Toolchain, folder: Path) -> list[str]:
     """Write all sources and compile them; names of the objects in link order."""
     for name, content in library.files.items():
         _write(folder / "model" / name, content)
@@ -402,7 +411,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  C and linker scripts, no markup
+        autoescape=False,
     )
 
 

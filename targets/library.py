@@ -65,7 +65,7 @@ class Library:
     """C sources with what a build and an emulator must know about them.
 
     Attributes:
-        name: name of the network.
+        name: name of the network: letters, digits, ``_``, ``-`` and ``.``; it stands in comments.
         prefix: begins every external symbol, ends in an underscore (``kws_``).
         files: relative POSIX path to contents; ``.c`` files are compiled, folders that hold
             ``.h`` files are include folders.
@@ -94,12 +94,15 @@ class Library:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+", self.name), self.name
         assert re.fullmatch(r"[a-z][a-z0-9_]*_", self.prefix), self.prefix
-        assert self.arena_alignment > 0 and self.arena_alignment & (self.arena_alignment - 1) == 0
+        assert self.arena_alignment.bit_count() == 1
         assert all(port.offset + port.bytes <= self.arena_bytes for port in self.ports)
         for file in self.files:
             path = PurePosixPath(file)
-            assert not path.is_absolute() and ".." not in path.parts and str(path) == file, file
+            assert str(path) == file, file
+            assert not path.is_absolute(), file
+            assert ".." not in path.parts, file
 
     @property
     def ports(self) -> tuple[Port, ...]:

@@ -162,8 +162,9 @@ def _reason(code: int, words: str) -> str:
     """What an exit status says, with the image's or QEMU's own words."""
     known = {status.value: status.name.lower() for status in Status}
     stage = f"failed at {known[code]}" if code in known else f"QEMU ended with {code}"
-    lines = [line for line in words.splitlines() if line.strip() and "warning:" not in line]
-    return f"{stage}: {lines[0]}" if lines else stage
+    lines = (line for line in words.splitlines() if "fault:" in line or "fatal:" in line)
+    line = next(lines, "")
+    return f"{stage}: {line}" if line else stage
 
 
 def _split(data: bytes, sizes: list[int], records: int) -> tuple[tuple[bytes, ...], ...]:

@@ -77,7 +77,7 @@ class Target:
 
     @property
     def status(self) -> str:
-        """``works``, ``emulated``, ``needs-hardware`` or ``unsupported``: the best there is here."""
+        """The best there is here: ``works``, ``emulated`` or ``needs-hardware``."""
         if self.core is None:
             return "works"
         return "emulated" if self.devices else "needs-hardware"

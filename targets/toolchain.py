@@ -9,8 +9,9 @@ locale and time zone; environment variables that change what is compiled are dro
 give equal bytes, wherever they are built.
 
 ``-O2`` is the level, because the kernels' inner loops decide the time and the weights the size.
-``-ffp-contract=off`` keeps float results equal to the reference's. Generated code may use ``stdint.h``, ``stddef.h`` and ``string.h``; the last, and the
-functions behind it, are ours (``runtime/``), so that no C library has to be there.
+``-ffp-contract=off`` keeps float results equal to the reference's. Generated code may use
+``stdint.h``, ``stddef.h`` and ``string.h``; the last, and the functions behind it, are ours
+(``runtime/`` in the build folder), so that no C library has to be there.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ COMPILE_FLAGS = (
 )
 """Flags that every source gets from every toolchain."""
 
-LINK_FLAGS = ("--gc-sections", "--build-id=none", "--no-check-sections")
+LINK_FLAGS = ("--gc-sections", "--build-id=none", "--strip-debug", "--no-check-sections")
 """Flags of every link. What fits where is checked by :mod:`edgekit.targets.image`, which can say
 by how much it does not."""
 
@@ -216,7 +217,8 @@ class Zig(Toolchain):
         return ("string.c",) if target.fpu_unit.is_hardware else ("string.c", "divide.c")
 
     def _compile_command(self, target: Target) -> tuple[str, ...]:
-        return (*ZIG, "cc", *self.compile_flags(target), "-fno-sanitize=all")
+        # zig adds -ffreestanding for such a target, under which memcpy of a few bytes is a call.
+        return (*ZIG, "cc", *self.compile_flags(target), "-fhosted", "-fno-sanitize=all")
 
     def link(
         self,

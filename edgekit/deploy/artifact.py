@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from edgekit.deploy import benchmark, verification
-from edgekit.deploy.data import Samples, samples_for
+from edgekit.deploy.data import Samples, read_arrays, samples_for
 from edgekit.deploy.manifest import Manifest, check_files, read_manifest
 from edgekit.deploy.session import Session
 from edgekit.errors import DeviceMissingError, OutputError, UnsupportedError
 from edgekit.program import serialize
 from edgekit.program.ir import Array, Program
+from edgekit.targets.booted import BootedMachine
 from edgekit.targets.elf import Elf
 from edgekit.targets.emulated import EmulatedMachine
 from edgekit.targets.host import HostMachine
@@ -102,8 +103,8 @@ class Artifact:
         """Run it somewhere.
 
         Args:
-            device: ``local`` (its C code compiled for this machine), ``emulator``; None for the
-                target's own.
+            device: ``local`` (its C code compiled for this machine), ``emulator``, ``qemu``; None
+                for the target's own.
 
         Raises:
             UnsupportedError: no such device for this target; lists those there are.
@@ -189,8 +190,6 @@ class Artifact:
 
 
 def _vectors(folder: Path) -> dict[str, Array]:
-    from edgekit.deploy.data import read_arrays
-
     arrays = read_arrays(folder / "vectors.npz")
     return {k.removeprefix("input/"): v for k, v in arrays.items() if k.startswith("input/")}
 
@@ -213,18 +212,21 @@ def open_library(library: Library, where: Target, device: str, elf: Elf | None) 
     Args:
         library: the generated C.
         where: what it was built for.
-        device: ``local`` or ``emulator``.
+        device: ``local``, ``emulator`` or ``qemu``.
         elf: the linked image, for the emulator.
 
     Raises:
-        DeviceMissingError: this device cannot be opened call by call.
+        DeviceMissingError: no such device.
+        ToolchainMissingError: what the device needs is not installed.
     """
     if device == "local":
         blob = next((v for k, v in library.files.items() if k.endswith("_weights.bin")), None)
         assert blob is None or isinstance(blob, bytes)
         return HostMachine(library, blob)
+    if device == "qemu":
+        return BootedMachine(library, where)
     if device == "emulator":
         if elf is None:
             raise OutputError("the artifact has no image; export it for a microcontroller")
         return EmulatedMachine(library, where, elf)
-    raise DeviceMissingError(f"{device} runs whole images; use verify or bench with it")
+    raise DeviceMissingError(f"no device {device!r}; known: local, emulator, qemu")

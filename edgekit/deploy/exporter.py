@@ -35,6 +35,7 @@ from edgekit.targets.c.extras import Vector, companion_files
 from edgekit.targets.c.text import identifier
 from edgekit.targets.host import write_files
 from edgekit.targets.image import Image, build_image
+from edgekit.targets.qemu import QEMU
 from edgekit.targets.target import Target, target
 from edgekit.targets.toolchain import find_toolchain
 from edgekit.version import edgekit_version, library_versions
@@ -221,7 +222,7 @@ def _check(
         VerificationError: names the first output that differs.
     """
     device = where.devices[0] if where.devices else None
-    if device not in ("local", "emulator"):
+    if device is None or (device == "qemu" and shutil.which(QEMU) is None):
         return VectorCheck(None, VECTORS, None), None
     machine = open_library(emission.library, where, device, image.elf if image else None)
     with Session(emission.program, emission.library, emission.layers, machine, device) as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit.errors import InvalidDataError
 from edgekit.program.interpret import check_names, from_program, to_program
-from edgekit.program.ir import Array, Program
+from edgekit.program.ir import Array, Boundary, Program
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Library
 from edgekit.targets.machine import Machine
@@ -159,6 +159,30 @@ class Session:
         self._machine.step()
         return self._results()
 
+    def run_many(self, samples: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
+        """Run samples one after the other, each from the initial state; dicts by output name.
+
+        A device that boots for every run is given all samples at once.
+        """
+        machine: Any = self._machine
+        if not hasattr(machine, "run_batch"):
+            for sample in samples:
+                results = self.run(sample)
+                name = self.program.outputs[0].name
+                yield results if isinstance(results, dict) else {name: results}
+            return
+        records = [self._record(self._named(sample)) for sample in samples]
+        for outputs in machine.run_batch(records):
+            yield {
+                boundary.name: self._output(boundary, data)
+                for boundary, data in zip(self.program.outputs, outputs, strict=True)
+            }
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether single layers can be run: not where a device runs whole images."""
+        return not hasattr(self._machine, "run_batch")
+
     def trace(self, inputs: Inputs) -> dict[str, Array]:
         """Run layer by layer and return every tensor that a layer writes, in Program layout."""
         named = self._named(inputs)
@@ -185,6 +209,8 @@ class Session:
         """
         named = self._named(inputs)
         machine: Any = self._machine
+        if not self.has_layers:
+            return self._profile_whole(named)
         counting = hasattr(machine, "count_layer")
         layers = []
         machine.reset()
@@ -197,6 +223,15 @@ class Session:
                 cost = {"latency_ms": self._time_layer(index, repeats)}
             layers.append(LayerProfile(layer.operation, layer.operator, layer.macs, **cost))
         return Profile(self.device, tuple(layers), self.stack_high_water())
+
+    def _profile_whole(self, named: Mapping[str, Array]) -> Profile:
+        """One entry for the whole network, where layers cannot be told apart."""
+        machine: Any = self._machine
+        self._feed(named)
+        counts = machine.count_run().instructions
+        macs = sum(layer.macs for layer in self.layers)
+        whole = LayerProfile("whole network", "", macs, counts[0] if counts else None)
+        return Profile(self.device, (whole,))
 
     def _time_layer(self, index: int, repeats: int) -> float:
         """Median milliseconds; the arena is restored between runs, a layer may write in place."""
@@ -218,20 +253,31 @@ class Session:
         check_names(self.program, inputs)
         return inputs
 
+    def _record(self, named: Mapping[str, Array]) -> list[bytes]:
+        """Bytes of every input, as the arena takes them."""
+        return [
+            to_program(b, self.program.tensors[b.tensor], named[b.name]).tobytes()
+            for b in self.program.inputs
+        ]
+
     def _feed(self, named: Mapping[str, Array]) -> None:
-        for boundary, port in zip(self.program.inputs, self.library.inputs, strict=True):
-            tensor = self.program.tensors[boundary.tensor]
-            value = to_program(boundary, tensor, named[boundary.name])
-            self._machine.write(port.offset, value.tobytes())
+        for port, data in zip(self.library.inputs, self._record(named), strict=True):
+            self._machine.write(port.offset, data)
 
     def _results(self) -> Any:
-        results = {}
-        for boundary, port in zip(self.program.outputs, self.library.outputs, strict=True):
-            array = self._read(boundary.tensor, port.offset)
-            results[boundary.name] = from_program(boundary, array)
+        results = {
+            boundary.name: self._output(boundary, self._machine.read(port.offset, port.bytes))
+            for boundary, port in zip(self.program.outputs, self.library.outputs, strict=True)
+        }
         return results if len(results) > 1 else next(iter(results.values()))
 
+    def _output(self, boundary: Boundary, data: bytes) -> Array:
+        return from_program(boundary, self._array(boundary.tensor, data))
+
     def _read(self, name: str, offset: int) -> Array:
+        return self._array(name, self._machine.read(offset, self.program.tensors[name].bytes))
+
+    def _array(self, name: str, data: bytes) -> Array:
         tensor = self.program.tensors[name]
-        raw = self._machine.read(offset, tensor.bytes)
-        return np.frombuffer(raw, tensor.dtype.numpy).reshape(tensor.shape).astype(tensor.dtype.value)
+        values = np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.shape)
+        return values.astype(tensor.dtype.value)

@@ -138,14 +138,14 @@ def verify(
     outputs = {b.name: _Compare(b.name) for b in program.outputs}
     layers: dict[str, _Compare] = {}
     deployed: dict[str, list[Array]] = {name: [] for name in outputs}
-    for number, sample in enumerate(samples):
+    traced = LAYER_SAMPLES if session.has_layers else 0
+    for sample in samples.first(traced):
         values: dict[str, Array] = {}
-        keep = values.__setitem__ if number < LAYER_SAMPLES else None
-        want = interpreter.run(sample, keep)
-        if keep is not None:
-            for name, got in session.trace(sample).items():
-                layers.setdefault(name, _Compare(name)).add(_native(values[name]), got)
-        results = _by_name(session, session.run(sample))
+        interpreter.run(sample, values.__setitem__)
+        for name, got in session.trace(sample).items():
+            layers.setdefault(name, _Compare(name)).add(_native(values[name]), got)
+    for sample, results in zip(samples, session.run_many(samples), strict=True):
+        want = interpreter.run(sample)
         for name, compare in outputs.items():
             compare.add(_native(want[name]), results[name])
             deployed[name].append(results[name])
@@ -159,10 +159,6 @@ def verify(
     ideal = _float_outputs(program, reference, samples)
     closeness = tuple(_closeness(n, ideal[n], real[n]) for n in real if n in ideal)
     return VerifyReport(*common, closeness, accuracy, _accuracy(ideal, samples.labels))
-
-
-def _by_name(session: Session, results: Any) -> Mapping[str, Array]:
-    return results if isinstance(results, Mapping) else {session.program.outputs[0].name: results}
 
 
 def _native(array: Array) -> Array:

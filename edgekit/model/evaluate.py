@@ -6,6 +6,7 @@ Only what shape arithmetic and weight preparation in real files need; float32 st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir
@@ -173,13 +174,19 @@ def _cast(node: onnx_ir.Node, arrays: Sequence[Array]) -> Array:
     return arrays[0].astype(onnx_ir.DataType(get_int(node, "to", 0)).numpy())
 
 
-@_evaluator("ReduceProd", "ReduceSum", "ReduceMax")
+_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "ReduceProd": np.prod,
+    "ReduceSum": np.sum,
+    "ReduceMax": np.max,
+}
+
+
+@_evaluator(*_REDUCTIONS)
 def _reduce(node: onnx_ir.Node, arrays: Sequence[Array]) -> Array:
     axes = geometry.reduced_axes(node, arrays[0].ndim)
     assert axes is not None
-    reduction = {"ReduceProd": np.prod, "ReduceSum": np.sum, "ReduceMax": np.max}[node.op_type]
     keep = get_int(node, "keepdims", 1) == 1
-    result = reduction(arrays[0], axis=axes, keepdims=keep)
+    result = _REDUCTIONS[node.op_type](arrays[0], axis=axes, keepdims=keep)
     return np.asarray(result).astype(arrays[0].dtype)
 
 

@@ -45,7 +45,8 @@ def embed_external_data(proto: onnx.ModelProto, where: str, folder: Path | None)
 def _declared_bytes(tensor: onnx.TensorProto, what: str) -> int:
     try:
         dtype = onnx_ir.DataType(tensor.data_type)
-        return int(math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8))
+        bits: int = math.prod(tensor.dims) * dtype.bitwidth
+        return (bits + 7) // 8
     except (TypeError, ValueError) as error:
         raise InvalidModelError(f"{what} has type {tensor.data_type}, which has no size") from error
 

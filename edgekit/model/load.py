@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgekit.errors import EdgekitError, InvalidModelError
 from edgekit.model.external_data import embed_external_data

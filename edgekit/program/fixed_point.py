@@ -33,8 +33,11 @@ SHIFTS: dict[Rounding, tuple[int, int]] = {
 }
 """Smallest and largest shift of each rounding."""
 
-LARGEST_FLOAT64_ACCUMULATOR = 2**53
-"""Accumulators beyond it saturate before ``float64`` rounding multiplies them."""
+FLOAT64_ACCUMULATOR_LIMIT = 2**53
+"""Where accumulators saturate before ``float64`` rounding multiplies them."""
+
+FLOAT64_RESULT_LIMIT = 2**30
+"""Where the results of ``float64`` rounding saturate; a zero point can still be added."""
 
 FLOAT_ACTIVATIONS: dict[Activation, tuple[float, float]] = {
     "none": (-math.inf, math.inf),
@@ -144,7 +147,7 @@ class Requant:
                 int64 accumulators; keeps 15 digits of the multiplier, rounds once, ties towards +∞.
             ``float64``
                 the product is a float64 one, rounded once more to an integer, ties away from zero;
-                what does not fit int32 saturates.
+                accumulators saturate at ±2⁵³, results at ±2³⁰.
 
     >>> acc = np.array([5, 6, -6])
     >>> {r: Requant.from_real([0.25], r).apply(acc).tolist() for r in ("double", "single")}
@@ -200,12 +203,12 @@ def multiply_by_quantized_multiplier(
 
 
 def _multiply_in_float64(acc: Int64, factor: NDArray[np.float64]) -> Int64:
-    limit = LARGEST_FLOAT64_ACCUMULATOR
-    product = np.clip(acc, -limit, limit).astype(np.float64) * factor
+    most = FLOAT64_ACCUMULATOR_LIMIT
+    product = np.clip(acc, -most, most).astype(np.float64) * factor
     whole = np.trunc(product)
     # The difference is exact; adding one half to the product would not be.
     whole += np.where(np.abs(product - whole) >= 0.5, np.sign(product), 0.0)
-    return np.clip(whole, INT32_MIN, INT32_MAX).astype(np.int64)
+    return np.clip(whole, -FLOAT64_RESULT_LIMIT, FLOAT64_RESULT_LIMIT).astype(np.int64)
 
 
 def reduced_multiplier(multiplier: ArrayLike) -> Int64:

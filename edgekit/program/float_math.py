@@ -110,9 +110,11 @@ def tanh(x: Array) -> Float32:
     """
     x = np.asarray(x, np.float32)
     magnitude = np.abs(x)
-    square = x * x
-    near = _horner(TANH_POLYNOMIAL, np.minimum(square, ONE)) * square * x + x
-    far = ONE - TWO / (exp(magnitude + magnitude) + ONE)
+    small = np.where(magnitude < TANH_POLYNOMIAL_BELOW, x, np.float32(0))
+    square = small * small
+    near = _horner(TANH_POLYNOMIAL, square) * square * small + small
+    with np.errstate(over="ignore"):
+        far = ONE - TWO / (exp(magnitude + magnitude) + ONE)
     return np.where(magnitude < TANH_POLYNOMIAL_BELOW, near, np.where(x < 0, -far, far))
 
 

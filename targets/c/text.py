@@ -24,12 +24,12 @@ def identifier(text: str, limit: int = 40) -> str:
     """A C identifier that resembles `text`; not necessarily unique.
 
     >>> identifier("model/conv2d_1;Relu*/"), identifier("3x3"), identifier("int"), identifier("é")
-    ('model_conv2d_1_Relu', 'n3x3', 'int_', 'n')
+    ('model_conv2d_1_Relu', 'n3x3', 'n_int', 'n')
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:limit].rstrip("_")
     if not name or name[0].isdigit():
         name = "n" + name
-    return name + "_" if name in _KEYWORDS else name
+    return f"n_{name}" if name in _KEYWORDS else name
 
 
 def comment(text: str, limit: int = 80) -> str:

@@ -20,6 +20,9 @@ from edgekit.program.operators.movement import (
 )
 from tests.cases import movement
 from tests.support.chain import check_host, combine
+from tests.support.litert import LiteRT, TFLiteBuilder
+from tests.support.oracle import assert_equals_litert
+from tests.support.tflite_models import options
 
 Shape = tuple[int, ...]
 
@@ -40,9 +43,6 @@ def run_one(
     before: int = 0,
 ) -> None:
     """One builtin operator in both; the first `before` constants come in front of the inputs."""
-    from tests.support.litert import TFLiteBuilder
-    from tests.support.oracle import assert_equals_litert
-
     dtype, quantization = kind
     b = TFLiteBuilder()
     fed = [b.tensor(f"x{i}", s, dtype, **quantization) for i, s in enumerate(shapes)]
@@ -53,17 +53,6 @@ def run_one(
     made = [b.tensor(f"y{i}", s, dtype, **quantization) for i, s in enumerate(outputs)]
     b.operator(builtin, [*fixed[:before], *fed, *fixed[before:]], made, options)
     assert_equals_litert(b.build(fed, made))
-
-
-def options(name: str, **fields: Any) -> Any:
-    """An option table of the schema, ``softmax`` for SoftmaxOptions."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    table = getattr(schema, f"{name}OptionsT")()
-    for key, value in fields.items():
-        assert hasattr(table, key)
-        setattr(table, key, value)
-    return table
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=[k for k, _ in KINDS])
@@ -195,9 +184,6 @@ class TestAgainstLiteRT:
 )
 def test_pad_with_a_value(dtype: str, quantization: dict[str, Any], value: float) -> None:
     """PADV2 takes the constant as it is."""
-    from tests.support.litert import TFLiteBuilder
-    from tests.support.oracle import assert_equals_litert
-
     b = TFLiteBuilder()
     x = b.tensor("x", (1, 3, 2, 2), dtype, **quantization)
     pads = b.tensor("p", (4, 2), "int32", data=np.array([[0, 0], [1, 0], [2, 2], [0, 1]], np.int32))
@@ -214,8 +200,6 @@ def test_pad_with_a_value(dtype: str, quantization: dict[str, Any], value: float
 @pytest.mark.parametrize("modes", [{}, {"alignCorners": True}, {"halfPixelCenters": True}])
 def test_resize_indices_round_as_litert_does(modes: dict[str, bool]) -> None:
     """Every pair of widths up to 40: where float32 positions meet borders between pixels."""
-    from tests.support.litert import LiteRT, TFLiteBuilder
-
     operator = ResizeNearest(
         (1, 1),
         align_corners=modes.get("alignCorners", False),

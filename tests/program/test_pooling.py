@@ -13,9 +13,9 @@ from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
 from tests.cases import pooling
 from tests.support.chain import check_host, combine
-
-SAME, VALID = 0, 1
-NONE, RELU, RELU_N1_TO_1, RELU6 = 0, 1, 2, 3
+from tests.support.litert import TFLiteBuilder
+from tests.support.oracle import assert_equals_litert
+from tests.support.tflite_models import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, VALID, options
 
 
 def pool_model(
@@ -29,14 +29,15 @@ def pool_model(
     quantization: dict[str, Any],
 ) -> bytes:
     """A .tflite model of one pool."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    from tests.support.litert import TFLiteBuilder
-
-    options = schema.Pool2DOptionsT()
-    options.padding, options.fusedActivationFunction = padding, activation
-    options.filterHeight, options.filterWidth = kernel
-    options.strideH, options.strideW = stride
+    window = options(
+        "Pool2D",
+        padding=padding,
+        fusedActivationFunction=activation,
+        filterHeight=kernel[0],
+        filterWidth=kernel[1],
+        strideH=stride[0],
+        strideW=stride[1],
+    )
     extents = [
         -(-(size if padding == SAME else size - k + 1) // s)
         for size, k, s in zip(shape[1:3], kernel, stride, strict=True)
@@ -44,7 +45,7 @@ def pool_model(
     b = TFLiteBuilder()
     x = b.tensor("x", shape, dtype, **quantization)
     y = b.tensor("y", (shape[0], *extents, shape[3]), dtype, **quantization)
-    b.operator(builtin, [x], [y], options)
+    b.operator(builtin, [x], [y], window)
     return b.build([x], [y])
 
 
@@ -83,8 +84,6 @@ def test_pools_equal_litert(
     activation: int,
 ) -> None:
     """Windows, padding and fused activations."""
-    from tests.support.oracle import assert_equals_litert
-
     model = pool_model(builtin, shape, kernel, stride, padding, activation, dtype, quantization)
     assert_equals_litert(model)
 
@@ -92,8 +91,6 @@ def test_pools_equal_litert(
 @pytest.mark.needs("litert")
 def test_average_of_every_pair_rounds_as_litert_does() -> None:
     """All 65,536 pairs of int8: every tie, both signs."""
-    from tests.support.oracle import assert_equals_litert
-
     every = np.arange(-128, 128, dtype=np.int8)
     pairs = np.stack(np.meshgrid(every, every), axis=-1).reshape(1, -1, 2, 1)
     model = pool_model(
@@ -118,18 +115,12 @@ def mean_model(
     y_quantization: dict[str, Any],
 ) -> bytes:
     """A .tflite model of one mean."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    from tests.support.litert import TFLiteBuilder
-
-    options = schema.ReducerOptionsT()
-    options.keepDims = keep_dims
     b = TFLiteBuilder()
     x = b.tensor("x", shape, dtype, **x_quantization)
     axis = b.tensor("axis", (len(axes),), "int32", data=np.array(axes, np.int32))
     reduced = np.zeros(shape).mean(tuple(a % len(shape) for a in set(axes)), keepdims=keep_dims)
     y = b.tensor("y", np.shape(reduced), dtype, **y_quantization)
-    b.operator("MEAN", [x, axis], [y], options)
+    b.operator("MEAN", [x, axis], [y], options("Reducer", keepDims=keep_dims))
     return b.build([x], [y])
 
 
@@ -160,8 +151,6 @@ def test_integer_mean_equals_litert(
     dtype: str,
 ) -> None:
     """Axes, scales and zero points."""
-    from tests.support.oracle import assert_equals_litert
-
     wide = dtype == "int16"
     model = mean_model(
         shape,
@@ -178,8 +167,6 @@ def test_integer_mean_equals_litert(
 @pytest.mark.parametrize("exponent", [-25, -28, -29, -30, -31, -32, -33, -40])
 def test_mean_with_vanishing_factors_equals_litert(exponent: int) -> None:
     """The factor's shift is at, around and below −31; int16 sums still reach the output."""
-    from tests.support.oracle import assert_equals_litert
-
     model = mean_model(
         (1, 9, 1000, 2), [1, 2], False, "int16", {"scale": 1.7 * 2.0**exponent}, {"scale": 1.0}
     )
@@ -191,8 +178,6 @@ def test_mean_with_vanishing_factors_equals_litert(exponent: int) -> None:
 @pytest.mark.needs("litert")
 def test_mean_of_every_pair_rounds_as_litert_does() -> None:
     """All pairs of int8 with equal scales: ties of the fixed-point factor, both signs."""
-    from tests.support.oracle import assert_equals_litert
-
     every = np.arange(-128, 128, dtype=np.int8)
     pairs = np.stack(np.meshgrid(every, every), axis=-1).reshape(-1, 2)
     for zero_point in (0, -128, 5):
@@ -206,8 +191,6 @@ def test_mean_of_every_pair_rounds_as_litert_does() -> None:
 @pytest.mark.parametrize("keep_dims", [False, True])
 def test_float_mean_equals_litert(axes: list[int], keep_dims: bool) -> None:
     """The order of the sum is LiteRT's."""
-    from tests.support.oracle import assert_equals_litert
-
     assert_equals_litert(mean_model((2, 7, 9, 5), axes, keep_dims, "float32", {}, {}))
 
 

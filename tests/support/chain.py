@@ -10,7 +10,9 @@ from edgekit.program.interpret import Interpreter, from_program, to_program
 from edgekit.program.ir import Array, Boundary, Operation, Program, Tensor
 from edgekit.program.verify import verify
 from edgekit.targets.c.emit import Emission, emit
+from edgekit.targets.emulated import EmulatedMachine
 from edgekit.targets.host import HostMachine
+from edgekit.targets.image import Image
 from edgekit.targets.machine import Machine
 from tests.cases.case import Case
 
@@ -116,3 +118,9 @@ def check_host(program: Program, samples: Sequence[Mapping[str, Array]]) -> None
         check(machine, emission, samples)
     finally:
         machine.close()
+
+
+def emulate(image: Image) -> EmulatedMachine:
+    """The image on its emulated core."""
+    image.require_fit()
+    return EmulatedMachine(image.library, image.target, image.elf)

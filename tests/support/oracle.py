@@ -13,7 +13,12 @@ from tests.support.litert import LiteRT
 
 
 def assert_equals_litert(
-    model: bytes, *, seed: int = 0, samples: int = 3, inputs: list[list[Array]] | None = None
+    model: bytes,
+    *,
+    seed: int = 0,
+    samples: int = 3,
+    inputs: list[list[Array]] | None = None,
+    tolerance: float = 0,
 ) -> Program:
     """Read a model, run it both ways, demand the same bits, and return the Program.
 
@@ -21,6 +26,7 @@ def assert_equals_litert(
         model: bytes of a .tflite file; the builder's names are unique, so outputs come in order.
         seed: of the inputs that are drawn.
         samples: how many to draw.
+        tolerance: largest difference allowed for float32 outputs of a size about 1.
         inputs: used instead of drawn ones: for each sample one array per input.
     """
     program = read(model, allow_int16=True)
@@ -35,5 +41,9 @@ def assert_equals_litert(
         named = {b.name: a for b, a in zip(program.inputs, arrays, strict=True)}
         got = interpreter.run(named)
         want = {b.name: value for b, value in zip(program.outputs, reference(*arrays), strict=True)}
-        assert_identical(want, got, f"sample {number}", seed)
+        if tolerance == 0:
+            assert_identical(want, got, f"sample {number}", seed)
+            continue
+        for name, value in want.items():
+            np.testing.assert_allclose(got[name], value, rtol=tolerance, atol=tolerance)
     return program

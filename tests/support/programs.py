@@ -24,7 +24,7 @@ Q8 = Quantization.per_tensor(0.05, 3)
 
 
 def residual_network(name: str = "residual", seed: int = 0) -> Program:
-    """Two int8 convolutions with a residual addition, flattened into a classifier of 5."""
+    """Three int8 convolutions, the last added to the first, flattened into a classifier of 5."""
     rng = np.random.default_rng(seed)
     w_scales = Quantization((0.01, 0.02, 0.015), (0, 0, 0), axis=0)
     tensors: dict[str, Tensor] = {}
@@ -39,17 +39,17 @@ def residual_network(name: str = "residual", seed: int = 0) -> Program:
 
     conv = Conv2D.quantized(x=Q8, w=w_scales, y=Q8, padding=(1, 1, 1, 1), activation="relu")
     add(Tensor("x", (1, 6, 5, 3), DType.INT8, Q8))
-    for i, source in enumerate(("x", "a")):
+    for i, source in enumerate(("x", "a", "b")):
         w = constant(f"w{i}", (3, 3, 3, 3), "int8", -127, 128)
         b = constant(f"b{i}", (3,), "int32", -900, 900)
-        out = add(Tensor("ab"[i], (1, 6, 5, 3), DType.INT8, Q8))
+        out = add(Tensor("abc"[i], (1, 6, 5, 3), DType.INT8, Q8))
         operations.append(Operation(f"conv {i} */", conv, (source, w, b), (out,)))
     add(Tensor("sum", (1, 6, 5, 3), DType.INT8, Q8))
-    operations.append(Operation("add", Add.quantized(a=Q8, b=Q8, y=Q8), ("b", "a"), ("sum",)))
+    operations.append(Operation("add", Add.quantized(a=Q8, b=Q8, y=Q8), ("c", "a"), ("sum",)))
     add(Tensor("flat", (1, 90), DType.INT8, Q8))
     operations.append(Operation("flatten", Reshape(shape=(1, 90)), ("sum",), ("flat",)))
-    w = constant("w2", (5, 90), "int8", -127, 128)
-    b = constant("b2", (5,), "int32", -900, 900)
+    w = constant("v", (5, 90), "int8", -127, 128)
+    b = constant("d", (5,), "int32", -900, 900)
     add(Tensor("y", (1, 5), DType.INT8, Q8))
     linear = FullyConnected.quantized(x=Q8, w=Quantization.per_tensor(0.01), y=Q8)
     operations.append(Operation("classify", linear, ("flat", w, b), ("y",)))

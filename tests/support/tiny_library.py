@@ -107,7 +107,8 @@ int tiny_run(tiny_context *ctx)
 
 def _array(c_type: str, name: str, values: list[str]) -> str:
     section = '__attribute__((section(".ek_weights"), aligned(8)))'
-    return f"extern const {c_type} {name}[16];\n{section} const {c_type} {name}[16] = {{{', '.join(values)}}};\n"
+    declaration = f"const {c_type} {name}[{len(values)}]"
+    return f"extern {declaration};\n{section} {declaration} = {{{', '.join(values)}}};\n"
 
 
 def tiny_library(arena_bytes: int = 272) -> Library:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 import onnx_ir
 
 from edgekit.model.model import Model
+from edgekit.model.passes.canonicalize import canonicalize
 from edgekit.model.passes.fold_batchnorm import fold_batchnorm
 from edgekit.model.passes.fold_constants import fold_constants
 from edgekit.model.passes.fuse_activations import fuse_activations
@@ -27,6 +28,7 @@ PASSES: tuple[Pass, ...] = (
     remove_identity,
     fold_batchnorm,
     fuse_activations,
+    canonicalize,
     remove_dead,
 )
 """Passes that :func:`optimize` repeats, in order."""

@@ -13,9 +13,7 @@ import onnx_ir
 
 from edgekit.model.nodes import (
     add_constant,
-    const,
     const_scalar,
-    dtype_of,
     find_input,
     get_float,
     get_input,
@@ -38,22 +36,12 @@ def fuse_activations(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
     1. ``x · HardSigmoid(x)`` with alpha 1/6 and beta 1/2 becomes HardSwish.
     2. ``x · Clip(x + 3, 0, 6) / 6``, divided (or multiplied by 1/6) at any place, becomes
        HardSwish.
-    3. Any other HardSigmoid becomes ``Clip(alpha · x + beta, 0, 1)``.
-    4. Max or Min with one constant number becomes Clip.
-    5. Clip or Relu whose only reader is a Clip or Relu becomes one with it.
-    6. PRelu with one constant slope becomes LeakyRelu.
+    3. Clip or Relu whose only reader is a Clip or Relu becomes one with it.
     """
     modified = False
     for node in model.graph:
         if is_op(node, "Mul", "Div"):
             modified |= _hard_swish(node)
-    for node in model.graph:
-        if is_op(node, "HardSigmoid"):
-            modified |= _spell_hard_sigmoid(node)
-        elif is_op(node, "Max", "Min"):
-            modified |= _clip_from_extremum(node)
-        elif is_op(node, "PRelu"):
-            modified |= _leaky_relu(node)
     for node in model.graph:
         if is_op(node, "Clip", "Relu"):
             modified |= _merge_clamps(node)
@@ -146,60 +134,8 @@ def _hard_swish_source(node: onnx_ir.Node) -> onnx_ir.Value | None:
     return None
 
 
-def _spell_hard_sigmoid(node: onnx_ir.Node) -> bool:
-    graph, x = graph_of(node), get_input(node, 0)
-    scalars = (
-        ("alpha", get_float(node, "alpha", 0.2)),
-        ("beta", get_float(node, "beta", 0.5)),
-        ("low", 0.0),
-        ("high", 1.0),
-    )
-    alpha, beta, low, high = (
-        add_constant(graph, f"{node.name}.{name}", np.array(value, np.float32))
-        for name, value in scalars
-    )
-    scaled = insert(node, "Mul", [x, alpha], name=f"{node.name}.mul")
-    shifted = insert(node, "Add", [scaled, beta], name=f"{node.name}.add")
-    clipped = insert(node, "Clip", [shifted, low, high], name=f"{node.name}.clip")
-    for value in (scaled, shifted):
-        value.shape, value.type = x.shape, x.type
-    take_over(node.outputs[0], clipped)
-    remove(node)
-    return True
-
-
-def _clip_from_extremum(node: onnx_ir.Node) -> bool:
-    if len(node.inputs) != 2 or dtype_of(node.inputs[0]) != onnx_ir.DataType.FLOAT:
-        return False
-    for i, bound in enumerate(node.inputs):
-        x, array = node.inputs[1 - i], const(bound)
-        if array is None or array.size != 1 or x is None or const(x) is not None:
-            continue
-        rank = 0 if x.shape is None else x.shape.rank()
-        if array.ndim > rank:
-            return False
-        scalar = add_constant(graph_of(node), f"{node.name}.bound", array.reshape(()))
-        bounds = [scalar, None] if is_op(node, "Max") else [None, scalar]
-        clipped = insert(node, "Clip", [x, *bounds], name=f"{node.name}.clip")
-        take_over(node.outputs[0], clipped)
-        remove(node)
-        return True
-    return False
-
-
-def _leaky_relu(node: onnx_ir.Node) -> bool:
-    slope = const_scalar(find_input(node, 1))
-    if slope is None:
-        return False
-    x = get_input(node, 0)
-    result = insert(node, "LeakyRelu", [x], {"alpha": slope}, name=f"{node.name}.leaky_relu")
-    take_over(node.outputs[0], result)
-    remove(node)
-    return True
-
-
 def _merge_clamps(node: onnx_ir.Node) -> bool:
-    """Rule 5, for the second clamp of a pair."""
+    """Rule 3, for the second clamp of a pair."""
     outer, first = clamp_bounds(node), get_input(node, 0).producer()
     inner = None if first is None else clamp_bounds(first)
     if outer is None or inner is None or first is None or only_use(first.outputs[0]) is not node:

@@ -50,7 +50,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     groups = get_int(node, "group", 1)
     weights, window = _geometry(node, x.shape, weights, groups, transposed)
 
-    depthwise = not transposed and groups == x.shape[1] and weights.data.shape[3] == 1
+    depthwise = not transposed and 1 < groups == x.shape[1] and weights.data.shape[3] == 1
     if depthwise:
         # [O, KH, KW, 1] to [KH, KW, O]
         weights = weights.moved(weights.data[..., 0].transpose(1, 2, 0), axis=2)

@@ -1,4 +1,4 @@
-"""Add, Sub, Mul and Div."""
+"""Add, Sub and Mul."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir
 
-from edgekit.model.geometry import broadcast, check, check_supported
-from edgekit.model.nodes import get_input, is_op, name_of
-from edgekit.program.ir import DType, Quantization
+from edgekit.model.geometry import broadcast, check
+from edgekit.model.nodes import get_input, name_of
+from edgekit.program.ir import Quantization
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.fusion import Tail
 from edgekit.program.lowering.lowerer import Lowerer, integer_clamp
@@ -21,14 +21,12 @@ from edgekit.program.operators.elementwise import Add, Mul, Sub
 _OPERATORS: dict[str, type[Add] | type[Sub] | type[Mul]] = {"Add": Add, "Sub": Sub, "Mul": Mul}
 
 
-@lowering("Add", "Sub", "Mul", "Div")
+@lowering("Add", "Sub", "Mul")
 def binary(low: Lowerer, node: onnx_ir.Node) -> None:
-    """Two operands, broadcast; division by a constant becomes a product with its reciprocal."""
+    """Two operands, broadcast."""
     check(len(node.inputs) == 2, node, f"has {len(node.inputs)} inputs, must have 2")
     a, b = (low.value(get_input(node, i)) for i in (0, 1))
-    if is_op(node, "Div"):
-        b = _reciprocal(low, node, b)
-    kind = _OPERATORS.get(node.op_type, Mul)
+    kind = _OPERATORS[node.op_type]
     tail = low.tail(node)
     y = low.target(tail.value)
     if y is not None:
@@ -54,21 +52,6 @@ def _clamped(operator: Add | Sub | Mul, tail: Tail, y: Quantization) -> Operator
         return replace(operator, clamp=clamp)
     assert operator.quant is not None
     return replace(operator, quant=replace(operator.quant, clamp=clamp))
-
-
-def _reciprocal(low: Lowerer, node: onnx_ir.Node, divisor: Value) -> Value:
-    tensor = low.tensors[divisor.tensor]
-    check_supported(
-        tensor.data is not None
-        and (tensor.dtype == DType.FLOAT32 or divisor.quantization is not None),
-        node,
-        "division by a computed value; the divisor must be a constant",
-    )
-    real = low.tensors[low.real(node, divisor).tensor]
-    assert real.data is not None
-    check(bool(real.data.all()), node, "divides by zero")
-    reciprocal = (1 / real.data.astype(np.float64)).astype(np.float32)
-    return Value(low.constant(reciprocal, f"{node.name}.reciprocal"), divisor.arrangement)
 
 
 def _uniform(low: Lowerer, value: Value, other: Value) -> Value:

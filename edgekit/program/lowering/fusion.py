@@ -14,7 +14,7 @@ from edgekit.model.nodes import const, get_input, is_op, only_use, shape_of
 from edgekit.model.passes.fuse_activations import clamp_bounds
 
 CLAMPING = (
-    *("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul", "Div"),
+    *("Conv", "ConvTranspose", "Gemm", "Add", "Sub", "Mul"),
     "LayerNormalization",
 )
 """Operators whose Program form can clamp its result."""

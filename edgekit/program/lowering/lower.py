@@ -14,7 +14,7 @@ from edgekit.model.passes import optimize
 from edgekit.program.ir import Boundary, DType, Program, Tensor
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
-from edgekit.program.lowering.table import LOWERINGS, supported
+from edgekit.program.lowering.table import LOWERINGS, REWRITTEN, supported
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.movement import Reshape
 from edgekit.program.verify import verify
@@ -94,7 +94,7 @@ def lower_optimized(model: Model) -> Lowered:
         )
     )
     verify(program, stage="lowering")
-    return Lowered(program, low.defined(), _in_float(low, program))
+    return Lowered(program, low.defined(program.tensors), _in_float(low, program))
 
 
 def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
@@ -151,8 +151,9 @@ def _nodes(low: Lowerer, name: str) -> None:
             continue
         function = LOWERINGS.get((node.domain, node.op_type))
         if function is None:
-            problems.append(f"{label(node)}: no such operator")
-            unknown = True
+            form = REWRITTEN.get(node.op_type) if node.domain == "" else None
+            problems.append(label(node) + (f": supported only {form}" if form else ""))
+            unknown |= form is None
             continue
         if not all(low.knows(v) for v in node.inputs if v is not None):
             # It needs the result of a node that is among the problems.
@@ -177,14 +178,8 @@ def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
             f"output {name!r} is uint8; end the model with DequantizeLinear, or use int8"
         )
     result = low.value(value)
-    axes = CHANNELS_LAST.get(len(result.shape))
-    if axes is not None and result.arrangement.lies_as(range(len(result.shape))):
-        axes = None
-    if axes is None or not result.arrangement.lies_as(axes):
-        axes = None
-        result = low.plain("output", result)
-    else:
-        result = low.arrange("output", result, axes)
+    axes = _output_axes(low, result)
+    result = low.plain("output", result) if axes is None else low.arrange("output", result, axes)
     tensor = low.tensors[result.tensor]
     written = any(tensor.name in op.outputs for op in low.operations)
     if not written:
@@ -202,6 +197,19 @@ def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
     if result.quantization is not None and tensor.quantization != result.quantization:
         low.tensors[tensor.name] = tensor = replace(tensor, quantization=result.quantization)
     return Boundary(tensor.name, name, result.shape, axes)
+
+
+def _output_axes(low: Lowerer, result: Value) -> tuple[int, ...] | None:
+    """Channels-last where an output lies so already, None for the source's order.
+
+    With axes of extent 1 it may lie both ways; then the shape that its tensor has decides.
+    """
+    shape, stored = result.shape, low.tensors[result.tensor].shape
+    axes = CHANNELS_LAST.get(len(shape))
+    if axes is None or not result.arrangement.lies_as(axes):
+        return None
+    plain = result.arrangement.lies_as(range(len(shape)))
+    return None if plain and stored != tuple(shape[a] for a in axes) else axes
 
 
 def _without_unused(program: Program) -> Program:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -66,9 +66,21 @@ class Lowerer:
         """Say what stands for an ONNX value."""
         self._values[value] = result
 
-    def defined(self) -> dict[str, str]:
-        """Names of the tensors that stand for ONNX values, by the values' names."""
-        return {name_of(v): value.tensor for v, value in self._values.items()}
+    def defined(self, kept: Container[str]) -> dict[str, str]:
+        """Names of the tensors that stand for ONNX values, by the values' names.
+
+        Args:
+            kept: tensors of the finished Program; one that is not among them because it is another
+                shape of a tensor that is, is represented by that.
+        """
+        found = {}
+        for value, known in self._values.items():
+            tensor = known.tensor
+            while tensor not in kept and self._viewed_from(tensor) != tensor:
+                tensor = self._viewed_from(tensor)
+            if tensor in kept:
+                found[name_of(value)] = tensor
+        return found
 
     def _constant_value(self, name: str, array: Array) -> Value:
         if array.dtype.name not in set(DType) or array.size == 0:

@@ -15,11 +15,19 @@ Lowering = Callable[["Lowerer", onnx_ir.Node], None]
 LOWERINGS: dict[tuple[str, str], Lowering] = {}
 """Lowering functions by domain ("" is ONNX's own) and operator."""
 
-REWRITTEN = (
-    *("BatchNormalization", "Cast", "Constant", "Dropout", "HardSigmoid", "Max", "Min", "PRelu"),
-    *("Shape", "Upsample"),
-)
-"""Operators without a lowering that the Model's passes remove, where their form allows it."""
+REWRITTEN = {
+    "BatchNormalization": "with constant parameters",
+    "Cast": "of constants, or to the type that the input has",
+    "Constant": "as long as it is no output",
+    "Div": "by a float32 constant",
+    "HardSigmoid": "of float32",
+    "Max": "of a float32 value and one constant number",
+    "Min": "of a float32 value and one constant number",
+    "PRelu": "with one constant slope",
+    "Shape": "of a value with a static shape",
+    "Upsample": "with constant scales",
+}
+"""Operators without a lowering that the Model's passes remove, with the form they must have."""
 
 
 def lowering(*op_types: str, domain: str = "") -> Callable[[Lowering], Lowering]:

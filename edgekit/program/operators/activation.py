@@ -166,6 +166,11 @@ class LeakyRelu(Operator):
             present == (x.dtype.is_integer,) * 2,
             f"{x.dtype} {'needs' if x.dtype.is_integer else 'takes no'} identity and slope",
         )
+        zero_points = (self.x_zero_point, self.y_zero_point)
+        require(
+            x.dtype != DType.INT16 or zero_points == (0, 0),
+            f"int16 zero points are {zero_points}, must be 0",
+        )
         return (x,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
@@ -187,7 +192,7 @@ def _int16_factor(real: np.float32) -> tuple[int, int]:
 
 def _doubling_high_mul_s16(a: Int64, b: int) -> Int64:
     """High 16 bits of ``2ab`` of 16-bit values, rounded, ties towards +∞; saturates."""
-    return np.minimum((a * b + (1 << 14)) >> 15, 2**15 - 1)
+    return np.asarray(np.minimum((a * b + (1 << 14)) >> 15, 2**15 - 1))
 
 
 def _saturate_s16(x: Int64) -> Int64:

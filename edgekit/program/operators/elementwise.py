@@ -118,6 +118,22 @@ class Sum:
             clamp=activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
         )
 
+    def check(self, dtype: DType) -> None:
+        """Refuse parameters whose arithmetic would overflow.
+
+        Raises:
+            OperatorError: says which.
+        """
+        low, high = dtype.limits
+        for label, value in (("a", self.a_zero_point), ("b", self.b_zero_point)):
+            require(low <= value <= high, f"{label}_zero_point {value} does not fit {dtype}")
+        require(
+            self.left_shift == HEADROOM[dtype],
+            f"left_shift is {self.left_shift}, must be {HEADROOM[dtype]} for {dtype}",
+        )
+        shifts = (*self.a.shift, *self.b.shift)
+        require(max(shifts) <= 0, f"operands have shifts {shifts}, must be at most 0")
+
     def apply(self, a: ArrayLike, b: ArrayLike, sign: Literal[1, -1] = 1) -> Int64:
         """``a + sign * b`` of integer arrays, clamped; broadcasts."""
         scaled_a = self.a.apply(
@@ -140,12 +156,14 @@ class _Addition(Operator):
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """One dtype in and out; NumPy's broadcast shape."""
         y = require_pair(*inputs)
-        if y.dtype.is_integer:
-            require(self.quant is not None, f"{y.dtype} needs quant")
-            require_clamp(given(self.quant).clamp, y.dtype)
         require(
-            self.clamp is None or not y.dtype.is_integer, f"{y.dtype} takes its clamp from quant"
+            (self.quant is not None) == y.dtype.is_integer,
+            f"{y.dtype} {'needs' if y.dtype.is_integer else 'takes no'} quant",
         )
+        if self.quant is not None:
+            require(self.clamp is None, f"{y.dtype} takes its clamp from quant")
+            self.quant.check(y.dtype)
+        require_clamp(self.clamp if self.quant is None else self.quant.clamp, y.dtype)
         return (y,)
 
     @classmethod
@@ -273,11 +291,14 @@ class Mul(Operator):
         """One dtype in and out; NumPy's broadcast shape."""
         y = require_pair(*inputs)
         require_clamp(self.clamp, y.dtype)
-        if y.dtype.is_integer:
-            require(self.requant is not None, f"{y.dtype} needs requant")
-        if y.dtype == DType.INT16:
-            zero_points = (self.a_zero_point, self.b_zero_point)
-            require(zero_points == (0, 0), f"int16 zero points are {zero_points}, must be 0")
+        require(
+            (self.requant is not None) == y.dtype.is_integer,
+            f"{y.dtype} {'needs' if y.dtype.is_integer else 'takes no'} requant",
+        )
+        # The product of the shifted operands must fit int32.
+        low, high = DType.INT8.limits if y.dtype == DType.INT8 else (0, 0)
+        for label, value in (("a", self.a_zero_point), ("b", self.b_zero_point)):
+            require(low <= value <= high, f"{label}_zero_point {value} is not {low}…{high}")
         return (y,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:

@@ -28,8 +28,12 @@ from edgekit.program.operators.base import Operator, operator, require, require_
 from edgekit.program.operators.movement import given
 from edgekit.program.operators.pooling import Clamp
 
-MAX_TERMS_INT8 = (2**31 - 1) // 255**2
-"""How many products of two int8 values, each less its zero point, fit int32."""
+MAX_RANK = 5
+"""Most axes that a product of two computed matrices has."""
+
+MAX_TERMS = {DType.INT8: (2**31 - 1) // 255**2, DType.INT16: 2**23}
+"""Longest sums of products of two computed integers, less their zero points: those of int8 must fit
+int32, those of int16 the exact integers of float64."""
 
 
 @operator("fully_connected", inputs="x w bias?")
@@ -151,7 +155,11 @@ class BatchMatMul(Operator):
         a, b = given(inputs[0]), given(inputs[1])
         require_dtype(a, "a", DType.INT8, DType.INT16, DType.FLOAT32)
         require_dtype(b, "b", a.dtype)
-        require(min(len(a.shape), len(b.shape)) >= 2, "a and b must have at least rank 2")
+        ranks = (len(a.shape), len(b.shape))
+        require(
+            min(ranks) >= 2 and max(ranks) <= MAX_RANK,
+            f"a and b have ranks {ranks}, must have ranks from 2 to {MAX_RANK}",
+        )
         require(a.size >= 1 and b.size >= 1, "a and b must not be empty")
         rows, terms = a.shape[-2:]
         other, columns = b.shape[:-3:-1] if self.transpose_b else b.shape[-2:]
@@ -177,10 +185,8 @@ class BatchMatMul(Operator):
             self.requant is None or len(self.requant.multiplier) == 1,
             "requant has several factors, must have one",
         )
-        require(
-            a.dtype is not DType.INT8 or terms <= MAX_TERMS_INT8,
-            f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
-        )
+        most = MAX_TERMS.get(a.dtype, terms)
+        require(terms <= most, f"{terms} products may overflow, must be {most} at most")
         return (TensorType((*batch, rows, columns), a.dtype),)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:

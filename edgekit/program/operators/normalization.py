@@ -45,7 +45,10 @@ LAYERNORM_FRACTION_BITS = 10
 """Fractional bits of the normalised value; the other five of int16 hold up to ±32 deviations."""
 
 LAYERNORM_MAX_SIZE = 65535
-"""Longest row that int8 layernorm takes: its sums then fit int32, its variance int64."""
+"""Longest row that int8 layernorm takes: its sums then fit int32, K² times its variance 46 bits."""
+
+LAYERNORM_EPSILON_BITS = 14
+"""Fractional bits that the variance, 46 bits at most, gets for the sake of epsilon."""
 
 LAYERNORM_MAX_EPSILON = 2**60
 
@@ -56,7 +59,7 @@ def _require_row(x: TensorType) -> None:
 
 def sequential_sum(x: Array) -> Array:
     """Sum along the last axis, kept, strictly from the front, starting with +0."""
-    return np.add.accumulate(x, axis=-1, dtype=x.dtype)[..., -1:] + x.dtype.type(0)
+    return np.asarray(np.add.accumulate(x, axis=-1, dtype=x.dtype)[..., -1:] + x.dtype.type(0))
 
 
 def exp_on_negative(x: Array) -> Int64:
@@ -163,7 +166,7 @@ def _interpolated(x: Int64, table: Array) -> Int64:
     values = table.astype(np.int64)
     index = 256 + (x >> 7)
     slope = values[index + 1] - values[index]
-    return values[index] + ((slope * (x & 127) + 64) >> 7)
+    return np.asarray(values[index] + ((slope * (x & 127) + 64) >> 7))
 
 
 @operator("softmax", inputs="x", in_place=(0,))
@@ -272,6 +275,8 @@ class Softmax(Operator):
         total = shares.sum(axis=-1, keepdims=True)
         headroom = 32 - _bit_lengths(total)
         inverse = reciprocal_of_one_plus((total << headroom) - 2**31)
+        # Where the sum of exponentials reaches 512 the last shift is above 31 and every share
+        # becomes zero; the reference kernel refuses to run there.
         y = rounding_right_shift(doubling_high_mul(inverse, power), 35 - headroom)
         return np.where(counted, np.minimum(y - 128, 127), -128)
 
@@ -286,7 +291,7 @@ class Softmax(Operator):
         centred = np.clip(leading - (2**15 + 2**16), -32768, 32767)
         inverse = _interpolated(centred, reciprocal_table)
         half = np.int64(1) << (length - 2)
-        return np.clip((power * inverse + half) >> (length - 1), 0, 32767)
+        return np.asarray(np.clip((power * inverse + half) >> (length - 1), 0, 32767))
 
 
 @operator("layernorm", inputs="x gamma? beta?", in_place=(0,))
@@ -302,19 +307,19 @@ class LayerNorm(Operator):
 
     int8 is ours, in integers only. For a row x[K] with gamma[K] int16 and beta[K] int32::
 
-        s = sum(x)                     t = K * sum(x * x) - s * s + integer_epsilon
+        s = sum(x)                     t = (K * sum(x * x) - s * s) * 2**14 + integer_epsilon
         k: 2**60 <= t * 4**k < 2**62   r = floor(sqrt(t * 4**k))
         inverse = min(floor(2**61 / r), 2**31 - 1)
-        n = (K * x - s) * inverse * 2**(k - 51)      rounded, halves upwards; saturated to ±32767
+        n = (K * x - s) * inverse * 2**(k - 44)      rounded, halves upwards; saturated to ±32767
         y = requant(n * gamma + beta) + y_zero_point, clamped
 
-    ``t`` is K² times the variance, exactly, so the only approximations are the root and reciprocal
-    (30 bits) and the 10 fractional bits of the normalised value n. An absent gamma is 1, an absent
-    beta 0; ``n * gamma + beta`` wraps in int32.
+    ``t`` is K² times the variance, exactly, so the only approximations are root and reciprocal
+    (30 bits), epsilon (14 fractional bits) and the 10 fractional bits of the normalised value n.
+    An absent gamma is 1, an absent beta 0; ``n * gamma + beta`` wraps in int32.
 
     Attributes:
         epsilon: added to the variance.
-        integer_epsilon: int8: ``epsilon * K**2 / x.scale**2``, at least 1.
+        integer_epsilon: int8: ``epsilon * K**2 / x.scale**2 * 2**14``, at least 1.
         requant: int8: ``gamma.scale * 2**-10 / y.scale``; None for float32.
         y_zero_point: int8: zero point of the output.
         clamp: bounds of the result in units of the output; int8 needs it.
@@ -348,7 +353,8 @@ class LayerNorm(Operator):
             y: per-tensor quantisation of the output.
             gamma_scale: of the integer gamma, see :meth:`integer_parameters`.
         """
-        integer_epsilon = epsilon * size**2 / x.scalar_scale**2
+        fine = 2.0**LAYERNORM_EPSILON_BITS
+        integer_epsilon = epsilon * size**2 / x.scalar_scale**2 * fine
         return cls(
             epsilon=epsilon,
             integer_epsilon=int(
@@ -444,12 +450,13 @@ class LayerNorm(Operator):
         size = x.shape[-1]
         total = wide.sum(axis=-1, keepdims=True)
         squares = (wide * wide).sum(axis=-1, keepdims=True)
-        variance = size * squares - total * total + self.integer_epsilon
+        spread = size * squares - total * total
+        variance = (spread << LAYERNORM_EPSILON_BITS) + self.integer_epsilon
         doublings = (62 - _bit_lengths(variance)) // 2
         roots = [math.isqrt(int(v)) for v in (variance << (2 * doublings)).ravel()]
         root = np.array(roots, np.int64).reshape(variance.shape)
         inverse = np.minimum((1 << 61) // root, INT32_MAX)
-        shift = 51 - doublings
+        shift = 44 - doublings
         half = np.int64(1) << (shift - 1)
         normal = np.clip(((size * wide - total) * inverse + half) >> shift, -32767, 32767)
         if gamma is not None:
@@ -481,7 +488,7 @@ class ArgMax(Operator):
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """The shape of `x` without the axis."""
         x = given(inputs[0])
-        require_dtype(x, "x", DType.INT8, DType.INT16, DType.INT32, DType.FLOAT32)
+        require_dtype(x, "x", DType.INT8, DType.FLOAT32)
         require_axis(self.axis, len(x.shape))
         require(x.shape[self.axis] >= 1, f"axis {self.axis} is empty")
         require(

@@ -8,15 +8,11 @@ from typing import Any
 from edgekit.program.fixed_point import FLOAT_ACTIVATIONS, Activation, float_activation_clamp
 from edgekit.program.ir import DType, Tensor
 from edgekit.program.operators.activation import Clip, HardSwish, LeakyRelu, Sigmoid, Tanh
-from edgekit.program.operators.base import Operator
 from edgekit.program.operators.elementwise import Add, Mul, Sub
-from edgekit.program.operators.normalization import SOFTMAX_OUTPUT, ArgMax, Softmax
+from edgekit.program.operators.normalization import ArgMax, Softmax
 from edgekit.program.operators.quantization import Dequantize, Quantize, Requantize
 from edgekit.program.tflite.node import Node
 from edgekit.program.tflite.registry import BuiltinReader, builtin
-
-SOFTMAX_TOLERANCE = 1e-3
-"""Relative difference from the fixed output scale that the reference kernels let pass."""
 
 
 def _pair_reader(kind: Any) -> BuiltinReader:
@@ -29,7 +25,8 @@ def _pair_reader(kind: Any) -> BuiltinReader:
             return
         if node.output.dtype is DType.INT16 and "pot_scale_int16" in node.fields:
             _require_general_scales(node, a, b)
-        operator: Operator = kind.quantized(
+        operator = node.make(
+            kind.quantized,
             a=node.per_tensor(a),
             b=node.per_tensor(b),
             y=node.per_tensor(node.output),
@@ -62,8 +59,15 @@ def _clip_reader(activation: Activation) -> BuiltinReader:
         if not node.is_quantized:
             node.emit(Clip((low, high)), x)
             return
-        quantizations = {"x": node.per_tensor(x), "y": node.per_tensor(node.output)}
-        node.emit(Clip.quantized(low=low, high=high, dtype=node.output.dtype, **quantizations), x)
+        operator = node.make(
+            Clip.quantized,
+            low=low,
+            high=high,
+            x=node.per_tensor(x),
+            y=node.per_tensor(node.output),
+            dtype=node.output.dtype,
+        )
+        node.emit(operator, x)
 
     return read
 
@@ -79,9 +83,14 @@ def _unary(node: Node, kind: Any, **fields: Any) -> None:
     if not node.is_quantized:
         node.emit(kind(**fields), x)
         return
-    x_quantization, y_quantization = node.per_tensor(x), node.per_tensor(node.output)
-    dtype = node.output.dtype
-    node.emit(kind.quantized(x=x_quantization, y=y_quantization, dtype=dtype, **fields), x)
+    operator = node.make(
+        kind.quantized,
+        x=node.per_tensor(x),
+        y=node.per_tensor(node.output),
+        dtype=node.output.dtype,
+        **fields,
+    )
+    node.emit(operator, x)
 
 
 @builtin("LEAKY_RELU", options="LeakyReluOptions")
@@ -112,20 +121,8 @@ def tanh(node: Node) -> None:
 
 @builtin("SOFTMAX", options="SoftmaxOptions")
 def softmax(node: Node) -> None:
-    """Along the last axis; integer results have one fixed quantisation."""
-    x, beta, dtype = node.input(0), _finite(node, "beta"), node.output.dtype
-    if not node.is_quantized:
-        node.emit(Softmax(beta=beta), x)
-        return
-    got, expected = node.per_tensor(node.output), SOFTMAX_OUTPUT[dtype]
-    near = math.isclose(got.scalar_scale, expected.scalar_scale, rel_tol=SOFTMAX_TOLERANCE)
-    if not near or got.zero_point != expected.zero_point:
-        node.invalid(
-            f"{node.output.name!r} has scale {got.scalar_scale:g} and zero point "
-            f"{got.scalar_zero_point}, must have {expected.scalar_scale:g} and "
-            f"{expected.scalar_zero_point}"
-        )
-    node.emit(Softmax.quantized(x=node.per_tensor(x), beta=beta, dtype=dtype), x)
+    """Along the last axis."""
+    _unary(node, Softmax, beta=_finite(node, "beta"))
 
 
 def _finite(node: Node, option: str) -> float:
@@ -151,7 +148,7 @@ def quantize(node: Node) -> None:
         node.emit(Quantize.quantized(y=node.per_tensor(y), dtype=y.dtype), x)
         return
     quantizations = {"x": node.per_tensor(x), "y": node.per_tensor(y)}
-    node.emit(Requantize.quantized(dtype=y.dtype, **quantizations), x)
+    node.emit(node.make(Requantize.quantized, dtype=y.dtype, **quantizations), x)
 
 
 @builtin("DEQUANTIZE")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from edgekit.program.ir import Array, DType, Operation, Quantization, Tensor, Te
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.tflite.flatbuffer import Fields, Scalar, Table
 from edgekit.program.tflite.schema import ACTIVATIONS, PADDINGS
+
+T = TypeVar("T", bound=Operator)
 
 ACTIVATION_DTYPES = (DType.INT8, DType.INT16, DType.FLOAT32)
 """Dtypes that networks compute with; int32 and int64 are for biases and indices."""
@@ -226,6 +228,18 @@ class Node:
         return self.constant(f"{name}:float32", data.astype("<f4") * scale)
 
     # Emission
+
+    def make(self, constructor: Callable[..., T], **fields: Any) -> T:
+        """Build an operator; what its constructor refuses is refused with our place in the file."""
+        try:
+            with np.errstate(over="ignore"):
+                return constructor(**fields)
+        except OperatorError as error:
+            self.invalid(str(error))
+        except UnsupportedError as error:
+            self.unsupported(str(error))
+        except OverflowError:
+            self.invalid("its scales are too far apart for fixed-point arithmetic")
 
     def constant(self, name: str, data: Array, quantization: Quantization | None = None) -> Tensor:
         """A new constant under a free name made from `name`."""

@@ -61,16 +61,18 @@ def mean(node: Node) -> None:
     rank = len(x.shape)
     axes = tuple(sorted({node.axis(axis, rank) for axis in node.integers(1)}))
     keep_dims = bool(node.option("keep_dims"))
-    operator = Mean(axes, keep_dims)
-    if node.is_quantized:
-        operator = Mean.quantized(
-            axes=axes,
-            keep_dims=keep_dims,
-            count=math.prod(x.shape[axis] for axis in axes),
-            x=node.per_tensor(x),
-            y=node.per_tensor(node.output),
-            dtype=node.output.dtype,
-        )
+    if not node.is_quantized:
+        node.emit(Mean(axes, keep_dims), x)
+        return
+    operator = node.make(
+        Mean.quantized,
+        axes=axes,
+        keep_dims=keep_dims,
+        count=math.prod(x.shape[axis] for axis in axes),
+        x=node.per_tensor(x),
+        y=node.per_tensor(node.output),
+        dtype=node.output.dtype,
+    )
     node.emit(operator, x)
 
 

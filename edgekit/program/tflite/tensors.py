@@ -79,8 +79,8 @@ class TensorReader:
         Raises:
             UnsupportedError: names the axis.
         """
-        signature = self._tables[index]["shape_signature"]
         shape = self[index].shape
+        signature = self._tables[index]["shape_signature"]
         for axis, extent in enumerate(() if signature is None else signature):
             batch_of_one = axis == 0 and len(shape) > 0 and shape[0] == 1
             if extent < 0 and not batch_of_one:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from edgekit.program.fixed_point import float_activation_clamp
 from edgekit.program.ir import DType, Tensor
-from edgekit.program.operators.base import Operator
 from edgekit.program.operators.convolution import Conv2D, DepthwiseConv2D, TransposeConv2D
 from edgekit.program.operators.linear import BatchMatMul, FullyConnected
 from edgekit.program.operators.movement import Reshape, Transpose
@@ -15,13 +14,15 @@ from edgekit.program.tflite.node import Node
 from edgekit.program.tflite.registry import builtin
 from edgekit.program.tflite.windows import padding, positive_pair, same, strides
 
+S = TypeVar("S", Conv2D, DepthwiseConv2D, TransposeConv2D, FullyConnected)
 
-def _sum_operator(node: Node, kind: Any, x: Tensor, w: Tensor, **fields: Any) -> Operator:
+
+def _sum_operator(node: Node, kind: type[S], x: Tensor, w: Tensor, **fields: Any) -> S:
     """An operator of class `kind`, in its integer or float32 form, with the fused activation."""
-    made: Operator
     if node.is_quantized:
         assert w.quantization is not None
-        made = kind.quantized(
+        return node.make(
+            kind.quantized,
             x=node.per_tensor(x),
             w=w.quantization,
             y=node.per_tensor(node.output),
@@ -29,9 +30,7 @@ def _sum_operator(node: Node, kind: Any, x: Tensor, w: Tensor, **fields: Any) ->
             activation=node.activation(),
             **fields,
         )
-    else:
-        made = kind(clamp=float_activation_clamp(node.activation()), **fields)
-    return made
+    return node.make(kind, clamp=float_activation_clamp(node.activation()), **fields)
 
 
 @builtin("CONV_2D", inputs=(2, 3), options="Conv2DOptions")
@@ -143,14 +142,15 @@ def batch_matmul(node: Node) -> None:
             node.invalid(f"{a.name!r} has shape {list(a.shape)}, must have at least rank 2")
         a = node.intermediate(Transpose((*range(rank - 2), rank - 1, rank - 2)), a, like=a)
     transpose_b = bool(node.option("adj_y"))
-    if node.is_quantized:
-        operator = BatchMatMul.quantized(
-            a=node.per_tensor(a),
-            b=node.per_tensor(b),
-            y=node.per_tensor(node.output),
-            dtype=node.output.dtype,
-            transpose_b=transpose_b,
-        )
-    else:
-        operator = BatchMatMul(transpose_b=transpose_b)
+    if not node.is_quantized:
+        node.emit(BatchMatMul(transpose_b=transpose_b), a, b)
+        return
+    operator = node.make(
+        BatchMatMul.quantized,
+        a=node.per_tensor(a),
+        b=node.per_tensor(b),
+        y=node.per_tensor(node.output),
+        dtype=node.output.dtype,
+        transpose_b=transpose_b,
+    )
     node.emit(operator, a, b)

@@ -55,22 +55,20 @@ def walk_parameters(a: Sequence[int], b: Sequence[int], y: Sequence[int]) -> dic
     >>> walk_parameters((2, 3), (2, 3), (2, 3))
     {'extent': (1, 1, 1, 1, 6), 'a_step': (0, 0, 0, 0, 1), 'b_step': (0, 0, 0, 0, 1)}
     """
-    merged: list[tuple[int, int, int]] = []  # extent and steps, innermost axis first
-    strides = [1, 1]
+    merged: list[tuple[int, int, int]] = []  # extent, step of a, step of b; innermost axis first
+    a_stride = b_stride = 1
     for axis in range(1, len(y) + 1):
-        extent, steps = y[-axis], []
-        for i, shape in enumerate((a, b)):
-            own = shape[-axis] if axis <= len(shape) else 1
-            steps.append(strides[i] if own > 1 else 0)
-            strides[i] *= own
+        extent = y[-axis]
+        a_extent, b_extent = (s[-axis] if axis <= len(s) else 1 for s in (a, b))
+        a_step, b_step = a_stride * (a_extent > 1), b_stride * (b_extent > 1)
+        a_stride, b_stride = a_stride * a_extent, b_stride * b_extent
         if extent == 1:
             continue
-        if merged:
-            inner = merged[-1]
-            if all(step == inner[i] * inner[0] for i, step in enumerate(steps, 1)):
-                merged[-1] = (extent * inner[0], *inner[1:])
-                continue
-        merged.append((extent, *steps))
+        inner = merged[-1] if merged else (0, 0, 0)
+        if merged and (a_step, b_step) == (inner[0] * inner[1], inner[0] * inner[2]):
+            merged[-1] = (extent * inner[0], inner[1], inner[2])
+        else:
+            merged.append((extent, a_step, b_step))
     merged += [(1, 0, 0)] * (MAX_RANK - len(merged))
     extents, a_steps, b_steps = zip(*reversed(merged), strict=True)
     return {"extent": extents, "a_step": a_steps, "b_step": b_steps}

@@ -9,7 +9,8 @@ void EK_FN(add_s8)(const ek_add_s8_params *p, const int8_t *a, const int8_t *b, 
     const int32_t length = p->walk.extent[EK_BROADCAST_LAST];
     const int32_t a_step = p->walk.a_step[EK_BROADCAST_LAST];
     const int32_t b_step = p->walk.b_step[EK_BROADCAST_LAST];
-    ek_broadcast_cursor at = {{0}, 0, 0};
+    ek_broadcast_cursor at;
+    ek_broadcast_start(&at);
 
     for (int32_t row = 0; row < rows; ++row) {
         const int8_t *pa = a + at.a;

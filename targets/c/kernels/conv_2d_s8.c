@@ -3,22 +3,15 @@
 
 #include "ek_dot_s8.h"
 
-/* A window as runs of values that are neighbours in x and in w. */
-typedef struct {
-    int32_t rows;
-    int32_t runs;  /* in a row */
-    int32_t count; /* values in a run */
-    int32_t x_row; /* steps from row to row, from run to run */
-    int32_t x_run;
-    int32_t w_row;
-    int32_t w_run;
-    int32_t filter; /* weights of an output channel */
-    int32_t zero_point;
-} runs_s8;
-
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
 static int32_t sum_channels(
-    const runs_s8 *r, const int8_t *x, const int8_t *w, int32_t left, int32_t *sums)
+    const ek_convolution_runs *r,
+    const int8_t *x,
+    const int8_t *w,
+    int32_t filter,
+    int32_t zero_point,
+    int32_t left,
+    int32_t *sums)
 {
     const int32_t channels = left < 4 ? 1 : 4;
 
@@ -28,9 +21,9 @@ static int32_t sum_channels(
         const int8_t *w_run = w;
         for (int32_t run = r->runs; run > 0; --run) {
             if (channels == 4) {
-                ek_dot4_s8(x_run, w_run, r->filter, r->count, r->zero_point, sums);
+                ek_dot4_s8(x_run, w_run, filter, r->count, zero_point, sums);
             } else {
-                sums[0] += ek_dot_s8(x_run, w_run, r->count, r->zero_point);
+                sums[0] += ek_dot_s8(x_run, w_run, r->count, zero_point);
             }
             x_run += r->x_run;
             w_run += r->w_run;
@@ -61,16 +54,10 @@ void EK_FN(conv_2d_s8)(
     const ek_convolution_shape *s = &p->shape;
     const int32_t depth = s->channels / p->groups;
     const int32_t y_depth = s->y_channels / p->groups;
-    /* Without groups and dilation, a row of the window is one run. */
     const int32_t whole_rows = p->groups == 1 && s->dilation_width == 1;
-    runs_s8 r;
+    const int32_t filter = s->kernel_height * s->kernel_width * depth;
+    ek_convolution_runs r = ek_convolution_steps(s, depth);
 
-    r.x_row = s->dilation_height * s->width * s->channels;
-    r.x_run = s->dilation_width * s->channels;
-    r.w_row = s->kernel_width * depth;
-    r.w_run = depth;
-    r.filter = s->kernel_height * s->kernel_width * depth;
-    r.zero_point = p->x_zero_point;
     for (int32_t n = 0; n < s->batches; ++n) {
         for (int32_t y_row = 0; y_row < s->y_height; ++y_row) {
             for (int32_t y_column = 0; y_column < s->y_width; ++y_column) {
@@ -80,12 +67,11 @@ void EK_FN(conv_2d_s8)(
                 const int8_t *w_channel = w + window.tap * depth;
                 int32_t left = y_depth;
 
-                r.rows = window.rows;
-                r.runs = whole_rows ? 1 : window.columns;
-                r.count = whole_rows ? window.columns * depth : depth;
+                ek_convolution_enter(&r, &window, depth, whole_rows);
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];
-                    const int32_t count = sum_channels(&r, x_group, w_channel, left, sums);
+                    const int32_t count = sum_channels(
+                        &r, x_group, w_channel, filter, p->x_zero_point, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const int32_t offset = bias == NULL ? 0 : bias[channel];
@@ -99,7 +85,7 @@ void EK_FN(conv_2d_s8)(
                         }
                         *y++ = (int8_t)value;
                     }
-                    w_channel += count * r.filter;
+                    w_channel += count * filter;
                     left -= count;
                     if (left == 0) {
                         left = y_depth;

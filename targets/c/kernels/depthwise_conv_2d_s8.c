@@ -1,37 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "depthwise_conv_2d_s8.h"
 
-/* A window and the steps from tap to tap. */
-typedef struct {
-    int32_t rows;
-    int32_t columns;
-    int32_t x_row;
-    int32_t x_column;
-    int32_t w_row;
-    int32_t w_column;
-    int32_t zero_point;
-} taps_s8;
-
 /* Sums of four channels that are neighbours in x and in w. */
-static void sum4(const taps_s8 *t, const int8_t *x, const int8_t *w, int32_t *sums)
+static void sum4(
+    const ek_convolution_runs *r,
+    const int8_t *x,
+    const int8_t *w,
+    int32_t zero_point,
+    int32_t *sums)
 {
     int32_t acc0 = 0;
     int32_t acc1 = 0;
     int32_t acc2 = 0;
     int32_t acc3 = 0;
-    for (int32_t row = t->rows; row > 0; --row) {
+    for (int32_t row = r->rows; row > 0; --row) {
         const int8_t *x_tap = x;
         const int8_t *w_tap = w;
-        for (int32_t column = t->columns; column > 0; --column) {
-            acc0 += (x_tap[0] - t->zero_point) * w_tap[0];
-            acc1 += (x_tap[1] - t->zero_point) * w_tap[1];
-            acc2 += (x_tap[2] - t->zero_point) * w_tap[2];
-            acc3 += (x_tap[3] - t->zero_point) * w_tap[3];
-            x_tap += t->x_column;
-            w_tap += t->w_column;
+        for (int32_t column = r->runs; column > 0; --column) {
+            acc0 += (x_tap[0] - zero_point) * w_tap[0];
+            acc1 += (x_tap[1] - zero_point) * w_tap[1];
+            acc2 += (x_tap[2] - zero_point) * w_tap[2];
+            acc3 += (x_tap[3] - zero_point) * w_tap[3];
+            x_tap += r->x_run;
+            w_tap += r->w_run;
         }
-        x += t->x_row;
-        w += t->w_row;
+        x += r->x_row;
+        w += r->w_row;
     }
     sums[0] = acc0;
     sums[1] = acc1;
@@ -40,19 +34,20 @@ static void sum4(const taps_s8 *t, const int8_t *x, const int8_t *w, int32_t *su
 }
 
 /* Sum of one channel. */
-static int32_t sum1(const taps_s8 *t, const int8_t *x, const int8_t *w)
+static int32_t sum1(
+    const ek_convolution_runs *r, const int8_t *x, const int8_t *w, int32_t zero_point)
 {
     int32_t sum = 0;
-    for (int32_t row = t->rows; row > 0; --row) {
+    for (int32_t row = r->rows; row > 0; --row) {
         const int8_t *x_tap = x;
         const int8_t *w_tap = w;
-        for (int32_t column = t->columns; column > 0; --column) {
-            sum += (*x_tap - t->zero_point) * *w_tap;
-            x_tap += t->x_column;
-            w_tap += t->w_column;
+        for (int32_t column = r->runs; column > 0; --column) {
+            sum += (*x_tap - zero_point) * *w_tap;
+            x_tap += r->x_run;
+            w_tap += r->w_run;
         }
-        x += t->x_row;
-        w += t->w_row;
+        x += r->x_row;
+        w += r->w_row;
     }
     return sum;
 }
@@ -68,13 +63,8 @@ void EK_FN(depthwise_conv_2d_s8)(
 {
     const ek_convolution_shape *s = &p->shape;
     const int32_t factor = s->y_channels / s->channels;
-    taps_s8 t;
+    ek_convolution_runs r = ek_convolution_steps(s, s->y_channels);
 
-    t.x_row = s->dilation_height * s->width * s->channels;
-    t.x_column = s->dilation_width * s->channels;
-    t.w_row = s->kernel_width * s->y_channels;
-    t.w_column = s->y_channels;
-    t.zero_point = p->x_zero_point;
     for (int32_t n = 0; n < s->batches; ++n) {
         for (int32_t y_row = 0; y_row < s->y_height; ++y_row) {
             for (int32_t y_column = 0; y_column < s->y_width; ++y_column) {
@@ -84,18 +74,17 @@ void EK_FN(depthwise_conv_2d_s8)(
                 const int8_t *w_channel = w + window.tap * s->y_channels;
                 int32_t reads = 0; /* channels that read x_channel so far */
 
-                t.rows = window.rows;
-                t.columns = window.columns;
+                ek_convolution_enter(&r, &window, 1, 0);
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];
                     int32_t count = 1;
 
                     if (factor == 1 && s->y_channels - channel >= 4) {
                         count = 4;
-                        sum4(&t, x_channel, w_channel, sums);
+                        sum4(&r, x_channel, w_channel, p->x_zero_point, sums);
                         x_channel += 4;
                     } else {
-                        sums[0] = sum1(&t, x_channel, w_channel);
+                        sums[0] = sum1(&r, x_channel, w_channel, p->x_zero_point);
                         if (++reads == factor) {
                             reads = 0;
                             ++x_channel;

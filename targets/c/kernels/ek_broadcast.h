@@ -31,6 +31,17 @@ static inline int32_t ek_broadcast_rows(const ek_broadcast *walk)
     return rows;
 }
 
+/* Field by field, since an initialiser would become a call of memset. */
+static inline void ek_broadcast_start(ek_broadcast_cursor *at)
+{
+    at->index[0] = 0;
+    at->index[1] = 0;
+    at->index[2] = 0;
+    at->index[3] = 0;
+    at->a = 0;
+    at->b = 0;
+}
+
 static inline void ek_broadcast_next(const ek_broadcast *walk, ek_broadcast_cursor *at)
 {
     for (int32_t axis = EK_BROADCAST_LAST - 1; axis >= 0; --axis) {

@@ -34,6 +34,17 @@ typedef struct {
     int32_t columns;
 } ek_convolution_window;
 
+/* A window as runs of values, neighbours in memory, and the steps between them. */
+typedef struct {
+    int32_t rows;
+    int32_t runs;  /* in a row */
+    int32_t count; /* values in a run */
+    int32_t x_row; /* steps from row to row, from run to run */
+    int32_t x_run;
+    int32_t w_row;
+    int32_t w_run;
+} ek_convolution_runs;
+
 /* Taps first...first + count - 1, tap i at start + i * dilation, are those within 0...size - 1. */
 typedef struct {
     int32_t first;
@@ -78,6 +89,28 @@ static inline ek_convolution_window ek_convolution_locate(
         window.columns = columns.count;
     }
     return window;
+}
+
+/* The steps of every window; tap: weights from one tap to the next. Rows and runs are still 0. */
+static inline ek_convolution_runs ek_convolution_steps(const ek_convolution_shape *s, int32_t tap)
+{
+    ek_convolution_runs r = {0, 0, 0, 0, 0, 0, 0};
+
+    r.x_row = s->dilation_height * s->width * s->channels;
+    r.x_run = s->dilation_width * s->channels;
+    r.w_row = s->kernel_width * tap;
+    r.w_run = tap;
+    return r;
+}
+
+/* Every tap of the window is a run of `depth` values, but where tap follows upon tap in memory
+ * (`whole_rows`: no groups, no dilation) a row is one run. */
+static inline void ek_convolution_enter(
+    ek_convolution_runs *r, const ek_convolution_window *window, int32_t depth, int32_t whole_rows)
+{
+    r->rows = window->rows;
+    r->runs = whole_rows ? 1 : window->columns;
+    r->count = whole_rows ? window->columns * depth : depth;
 }
 
 #endif /* EK_CONVOLUTION_H */

@@ -19,18 +19,24 @@
 
 static inline float ek_abs_f32(float x) { return x < 0.0f ? -x : x; }
 
+/* A union, since C99 defines what it reads and no freestanding compiler makes it a call. */
+typedef union {
+    int32_t bits;
+    float value;
+} ek_float_bits;
+
 static inline float ek_float_of_bits(int32_t bits)
 {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
+    ek_float_bits both;
+    both.bits = bits;
+    return both.value;
 }
 
 static inline int32_t ek_bits_of_float(float value)
 {
-    int32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    ek_float_bits both;
+    both.value = value;
+    return both.bits;
 }
 
 /* 2^exponent, exponent -126...127. */

@@ -66,4 +66,30 @@ static inline ek_transpose_reach ek_transpose_locate(const ek_transpose_axis *a,
     return reach;
 }
 
+/* The taps that reach a pixel of y, and the steps from tap to tap; those in x lead back. */
+typedef struct {
+    int32_t rows;
+    int32_t columns;
+    int32_t depth; /* channels that a tap sums over */
+    int32_t x_row;
+    int32_t x_column;
+    int32_t w_row;
+    int32_t w_column;
+    int32_t filter; /* weights of an output channel */
+} ek_transpose_taps;
+
+/* The steps of every pixel. Rows and columns are still 0. */
+static inline ek_transpose_taps ek_transpose_steps(const ek_transpose_conv_shape *s)
+{
+    ek_transpose_taps t = {0, 0, 0, 0, 0, 0, 0, 0};
+
+    t.depth = s->channels / s->groups;
+    t.x_row = s->height.input_step * s->width.inputs * s->channels;
+    t.x_column = s->width.input_step * s->channels;
+    t.w_row = s->height.tap_step * s->width.taps * t.depth;
+    t.w_column = s->width.tap_step * t.depth;
+    t.filter = s->height.taps * s->width.taps * t.depth;
+    return t;
+}
+
 #endif /* EK_TRANSPOSE_CONV_H */

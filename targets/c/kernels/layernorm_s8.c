@@ -16,6 +16,23 @@ static uint64_t square_root(uint64_t x)
     return root;
 }
 
+/* min(floor(2^61 / x), 2^31 - 1), x in 2^30...2^31: bit by bit, without a library's division. */
+static int32_t reciprocal(uint64_t x)
+{
+    const uint64_t part = x << 31;
+    uint64_t rest = (uint64_t)1 << 61;
+    uint32_t quotient = 0;
+    for (int32_t bit = 31; bit >= 0; --bit) {
+        quotient <<= 1;
+        if (rest >= part) {
+            rest -= part;
+            quotient |= 1;
+        }
+        rest <<= 1;
+    }
+    return quotient > INT32_MAX ? INT32_MAX : (int32_t)quotient;
+}
+
 void EK_FN(layernorm_s8)(
     const ek_layernorm_s8_params *p, const int8_t *x, const int16_t *gamma, const int32_t *beta,
     int8_t *y)
@@ -30,16 +47,15 @@ void EK_FN(layernorm_s8)(
             sum += x[i];
             squares += x[i] * x[i];
         }
-        /* length^2 times the variance, exactly; then doubled twice at a time to 2^60...2^62. */
-        uint64_t variance =
-            (uint64_t)((int64_t)p->length * squares - (int64_t)sum * sum + p->epsilon);
-        int32_t shift = 51;
+        /* length^2 times the variance, exactly, in steps of 2^-14; then raised to 2^60...2^62. */
+        const int64_t spread = (int64_t)p->length * squares - (int64_t)sum * sum;
+        uint64_t variance = ((uint64_t)spread << 14) + (uint64_t)p->epsilon;
+        int32_t shift = 44;
         while (variance < (uint64_t)1 << 60) {
             variance <<= 2;
             --shift;
         }
-        const uint64_t quotient = ((uint64_t)1 << 61) / square_root(variance);
-        const int32_t inverse = quotient > INT32_MAX ? INT32_MAX : (int32_t)quotient;
+        const int32_t inverse = reciprocal(square_root(variance));
         const int64_t half = (int64_t)1 << (shift - 1);
         for (int32_t i = 0; i < p->length; ++i) {
             const int32_t difference = p->length * x[i] - sum;

@@ -17,7 +17,7 @@ extern "C" {
 typedef struct {
     int32_t rows;
     int32_t length;     /* elements of a row, 1...65535 */
-    int64_t epsilon;    /* 1...2^60, in units of the variance times length^2 */
+    int64_t epsilon;    /* 1...2^60, times length^2, in steps of 2^-14 of x squared */
     int32_t multiplier; /* from normalised value (10 fractional bits) times gamma to y */
     int32_t shift;
     int32_t y_zero_point;

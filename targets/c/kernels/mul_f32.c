@@ -7,7 +7,8 @@ void EK_FN(mul_f32)(const ek_mul_f32_params *p, const float *a, const float *b, 
     const int32_t length = p->walk.extent[EK_BROADCAST_LAST];
     const int32_t a_step = p->walk.a_step[EK_BROADCAST_LAST];
     const int32_t b_step = p->walk.b_step[EK_BROADCAST_LAST];
-    ek_broadcast_cursor at = {{0}, 0, 0};
+    ek_broadcast_cursor at;
+    ek_broadcast_start(&at);
 
     for (int32_t row = 0; row < rows; ++row) {
         const float *pa = a + at.a;

@@ -12,7 +12,8 @@ void EK_FN(mul_s16)(const ek_mul_s16_params *p, const int16_t *a, const int16_t 
     const int32_t length = p->walk.extent[EK_BROADCAST_LAST];
     const int32_t a_step = p->walk.a_step[EK_BROADCAST_LAST];
     const int32_t b_step = p->walk.b_step[EK_BROADCAST_LAST];
-    ek_broadcast_cursor at = {{0}, 0, 0};
+    ek_broadcast_cursor at;
+    ek_broadcast_start(&at);
 
     for (int32_t row = 0; row < rows; ++row) {
         const int16_t *pa = a + at.a;

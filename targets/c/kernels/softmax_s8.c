@@ -75,16 +75,17 @@ void EK_FN(softmax_s8)(const ek_softmax_s8_params *p, const int8_t *x, int8_t *y
                 sum += ek_rounding_right_shift(power(p, difference), 12);
             }
         }
-        /* The sum as (1 + fraction) * 2^(12 - headroom). */
+        /* The sum as (1 + fraction) * 2^(12 - headroom). From 512 on, every share rounds to 0. */
         const int32_t headroom = ek_leading_zeros((uint32_t)sum);
         const uint32_t leading = (uint32_t)sum << headroom;
         const int32_t inverse = reciprocal_of_one_plus((int32_t)(leading - ((uint32_t)1 << 31)));
+        const int32_t right_shift = 35 - headroom;
         for (int32_t i = 0; i < p->length; ++i) {
             const int32_t difference = x[i] - highest;
             int32_t share = INT8_MIN;
-            if (difference >= p->diff_min) {
+            if (difference >= p->diff_min && right_shift <= 31) {
                 share += ek_rounding_right_shift(
-                    ek_doubling_high_mul(inverse, power(p, difference)), 35 - headroom);
+                    ek_doubling_high_mul(inverse, power(p, difference)), right_shift);
             }
             y[i] = (int8_t)ek_min_s32(share, INT8_MAX);
         }

@@ -3,22 +3,14 @@
 
 #include "ek_dot_s8.h"
 
-/* The taps that reach a pixel of y, and the steps from tap to tap. */
-typedef struct {
-    int32_t rows;
-    int32_t columns;
-    int32_t depth; /* channels that a tap sums over */
-    int32_t x_row; /* steps to the next row of taps, to the next tap; those in x lead back */
-    int32_t x_column;
-    int32_t w_row;
-    int32_t w_column;
-    int32_t filter; /* weights of an output channel */
-    int32_t zero_point;
-} taps_s8;
-
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
 static int32_t sum_channels(
-    const taps_s8 *t, const int8_t *x, const int8_t *w, int32_t left, int32_t *sums)
+    const ek_transpose_taps *t,
+    const int8_t *x,
+    const int8_t *w,
+    int32_t zero_point,
+    int32_t left,
+    int32_t *sums)
 {
     const int32_t channels = left < 4 ? 1 : 4;
 
@@ -28,9 +20,9 @@ static int32_t sum_channels(
             const int8_t *x_tap = x - row * t->x_row - column * t->x_column;
             const int8_t *w_tap = w + row * t->w_row + column * t->w_column;
             if (channels == 4) {
-                ek_dot4_s8(x_tap, w_tap, t->filter, t->depth, t->zero_point, sums);
+                ek_dot4_s8(x_tap, w_tap, t->filter, t->depth, zero_point, sums);
             } else {
-                sums[0] += ek_dot_s8(x_tap, w_tap, t->depth, t->zero_point);
+                sums[0] += ek_dot_s8(x_tap, w_tap, t->depth, zero_point);
             }
         }
     }
@@ -49,15 +41,8 @@ void EK_FN(transpose_conv_2d_s8)(
     const ek_transpose_conv_shape *s = &p->shape;
     const int32_t x_line = s->width.inputs * s->channels;
     const int32_t y_depth = s->y_channels / s->groups;
-    taps_s8 t;
+    ek_transpose_taps t = ek_transpose_steps(s);
 
-    t.depth = s->channels / s->groups;
-    t.x_row = s->height.input_step * x_line;
-    t.x_column = s->width.input_step * s->channels;
-    t.w_row = s->height.tap_step * s->width.taps * t.depth;
-    t.w_column = s->width.tap_step * t.depth;
-    t.filter = s->height.taps * s->width.taps * t.depth;
-    t.zero_point = p->x_zero_point;
     for (int32_t n = 0; n < s->batches; ++n, x += s->height.inputs * x_line) {
         for (int32_t y_row = 0; y_row < s->height.outputs; ++y_row) {
             const ek_transpose_reach rows = ek_transpose_locate(&s->height, y_row);
@@ -75,7 +60,8 @@ void EK_FN(transpose_conv_2d_s8)(
                 }
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];
-                    const int32_t count = sum_channels(&t, x_group, w_channel, left, sums);
+                    const int32_t count = sum_channels(
+                        &t, x_group, w_channel, p->x_zero_point, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const int32_t offset = bias == NULL ? 0 : bias[channel];

@@ -10,7 +10,9 @@
 #define STATUS_FAULT 70
 
 /* Laid out by the linker script. */
+extern uint32_t ek_stack_limit[];
 extern uint32_t ek_stack_top[];
+extern uint32_t ek_fault_stack_top[];
 extern const uint32_t ek_data_load[];
 extern uint32_t ek_data_start[];
 extern uint32_t ek_data_end[];
@@ -64,10 +66,17 @@ void Reset_Handler(void)
     ek_exit(main());
 }
 
-/* Hands the stack pointer, which the exception frame begins at, to ek_fault. */
+/*
+ * Hands the stack pointer, at which the exception frame begins, to ek_fault. The stack may be what
+ * is broken, so ek_fault gets another one.
+ */
 __attribute__((naked, noreturn)) void Fault_Handler(void)
 {
-    __asm volatile("mov r0, sp\n bl ek_fault");
+    __asm volatile("mov r0, sp\n"
+                   "ldr r1, =ek_fault_stack_top\n"
+                   "mov sp, r1\n"
+                   "bl ek_fault\n"
+                   ".ltorg");
 }
 
 static void print_hexadecimal(const char *label, uint32_t value)
@@ -86,7 +95,7 @@ __attribute__((used)) void ek_fault(const uint32_t *frame)
     __asm volatile("mrs %0, ipsr" : "=r"(exception));
     print_hexadecimal("fault: exception ", exception);
     /* A stack overflow leaves no frame to read. */
-    if (frame < ek_stack_top) {
+    if (frame >= ek_stack_limit && frame < ek_stack_top) {
         print_hexadecimal(", pc ", frame[6]);
     }
 #if __ARM_ARCH >= 7

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "transpose_conv_2d_f32.h"
+
+#include "ek_dot_f32.h"
+
+/* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
+static int32_t sum_channels(
+    const ek_transpose_taps *t, const float *x, const float *w, int32_t left, float *sums)
+{
+    const int32_t channels = left < 4 ? 1 : 4;
+
+    sums[0] = sums[1] = sums[2] = sums[3] = 0.0f;
+    for (int32_t row = 0; row < t->rows; ++row) {
+        for (int32_t column = 0; column < t->columns; ++column) {
+            const float *x_tap = x - row * t->x_row - column * t->x_column;
+            const float *w_tap = w + row * t->w_row + column * t->w_column;
+            if (channels == 4) {
+                ek_dot4_f32(x_tap, w_tap, t->filter, t->depth, sums);
+            } else {
+                sums[0] = ek_dot_f32(x_tap, w_tap, t->depth, sums[0]);
+            }
+        }
+    }
+    return channels;
+}
+
+void EK_FN(transpose_conv_2d_f32)(
+    const ek_transpose_conv_2d_f32_params *p,
+    const float *x,
+    const float *w,
+    const float *bias,
+    float *y)
+{
+    const ek_transpose_conv_shape *s = &p->shape;
+    const int32_t x_line = s->width.inputs * s->channels;
+    const int32_t y_depth = s->y_channels / s->groups;
+    ek_transpose_taps t = ek_transpose_steps(s);
+
+    for (int32_t n = 0; n < s->batches; ++n, x += s->height.inputs * x_line) {
+        for (int32_t y_row = 0; y_row < s->height.outputs; ++y_row) {
+            const ek_transpose_reach rows = ek_transpose_locate(&s->height, y_row);
+            for (int32_t y_column = 0; y_column < s->width.outputs; ++y_column) {
+                const ek_transpose_reach columns = ek_transpose_locate(&s->width, y_column);
+                const float *x_group = x;
+                const float *w_channel = w;
+                int32_t left = y_depth;
+
+                t.rows = rows.count;
+                t.columns = columns.count;
+                if (rows.count > 0 && columns.count > 0) {
+                    x_group += rows.input * x_line + columns.input * s->channels;
+                    w_channel += (rows.tap * s->width.taps + columns.tap) * t.depth;
+                }
+                for (int32_t channel = 0; channel < s->y_channels;) {
+                    float sums[4];
+                    const int32_t count = sum_channels(&t, x_group, w_channel, left, sums);
+
+                    for (int32_t i = 0; i < count; ++i, ++channel) {
+                        const float sum = bias == NULL ? sums[i] : sums[i] + bias[channel];
+                        *y++ = ek_clamp_f32(sum, p->clamp_min, p->clamp_max);
+                    }
+                    w_channel += count * t.filter;
+                    left -= count;
+                    if (left == 0) {
+                        left = y_depth;
+                        x_group += t.depth;
+                    }
+                }
+            }
+        }
+    }
+}
