@@ -150,7 +150,9 @@ def _parameters(
 ) -> tuple[onnx_ir.Value, onnx_ir.Value]:
     return (
         add_constant(graph, f"{name}.scale", np.array(quantization.scalar_scale, np.float32)),
-        add_constant(graph, f"{name}.zero_point", np.array(quantization.scalar_zero_point, np.int8)),
+        add_constant(
+            graph, f"{name}.zero_point", np.array(quantization.scalar_zero_point, np.int8)
+        ),
     )
 
 

@@ -1,0 +1,1 @@
+"""Targets: cores, boards, toolchains, emulators, the C back end."""

@@ -161,7 +161,6 @@ class Core:
         unicorn_model: CPU model of the emulator, None where it has none.
         qemu: QEMU board, None where there is none.
         cycles: timing, None where no emulator counts.
-        allows_unaligned: whether single loads and stores need no alignment.
     """
 
     name: str
@@ -172,7 +171,6 @@ class Core:
     unicorn_model: int | None
     qemu: QemuMachine | None
     cycles: CycleTable | None
-    allows_unaligned: bool = True
 
     def fpu(self, name: str | None = None) -> Fpu:
         """The unit called `name`, the default for None.
@@ -292,7 +290,6 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M0,
                 qemu=QemuMachine("lm3s6965evb", _LM3S6965, 12_500_000, cpu="cortex-m0"),
                 cycles=_M0PLUS_CYCLES,
-                allows_unaligned=False,
             ),
             Core(
                 name="cortex-m3",

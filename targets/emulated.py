@@ -17,7 +17,6 @@ class EmulatedMachine:
         elf: the linked image.
         timeout_s: wall-clock limit of one call.
         instruction_limit: limit of one counted call.
-        check_alignment: refuse unaligned accesses where the core does; slow.
 
     Raises:
         UnsupportedError: there is no emulator for the core.
@@ -32,15 +31,10 @@ class EmulatedMachine:
         *,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
-        check_alignment: bool = False,
     ) -> None:
         self._library = library
         self.emulator = Emulator(
-            target,
-            elf,
-            timeout_s=timeout_s,
-            instruction_limit=instruction_limit,
-            check_alignment=check_alignment,
+            target, elf, timeout_s=timeout_s, instruction_limit=instruction_limit
         )
         self._arena = self.emulator.symbol("ek_arena")
         self._context = self.emulator.symbol("ek_context")

@@ -33,7 +33,6 @@ _TRACE_BLOCKS = 1 << 18
 _PAGE = 4096
 _PAINT = 0xA5
 _ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
-_FPEXC_ENABLE = 1 << 30
 
 _NOWHERE = "where there is no memory"
 _READ_ONLY = "which is program memory"
@@ -45,10 +44,21 @@ _ACCESS = {
     unicorn.UC_MEM_WRITE_PROT: ("write", _READ_ONLY),
     unicorn.UC_MEM_FETCH_UNMAPPED: (_JUMP, ""),
     unicorn.UC_MEM_FETCH_PROT: (_JUMP, ""),
-    unicorn.UC_MEM_READ: ("read", ""),
-    unicorn.UC_MEM_WRITE: ("write", ""),
+    unicorn.UC_MEM_READ: ("read", _NOWHERE),
+    unicorn.UC_MEM_WRITE: ("write", _NOWHERE),
 }
 """What unicorn calls an access, in words, and why it was refused."""
+
+# Numbers that QEMU gives to exceptions. Without a memory protection unit, alignment is the only
+# reason for a data abort in an existing memory.
+_EXCEPTIONS = {
+    1: "undefined instruction",
+    2: "supervisor call",
+    4: "unaligned access",
+    7: "breakpoint",
+    17: "floating-point instruction without a floating-point unit",
+    18: "invalid state",
+}
 
 
 @dataclass(frozen=True)
@@ -105,8 +115,6 @@ class Emulator:
         elf: linked for `target` by :func:`edgekit.targets.image.build_image`.
         timeout_s: wall-clock limit of one call.
         instruction_limit: limit of one counted call, checked now and then.
-        check_alignment: refuse unaligned loads and stores where the core refuses them (the M0+);
-            the emulated core itself lets them pass. As slow as counting.
 
     Raises:
         UnsupportedError: there is no emulator for the core.
@@ -120,7 +128,6 @@ class Emulator:
         *,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
-        check_alignment: bool = False,
     ) -> None:
         core = target.cortex
         if core.unicorn_model is None or core.cycles is None:
@@ -136,8 +143,8 @@ class Emulator:
         self._refused: _Refused | None = None
         self._exception: int | None = None
 
-        mode = unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, mode)
+        # Not UC_MODE_MCLASS: under it unicorn takes an M33, whatever model is chosen.
+        self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
         self._uc.ctl_set_cpu_model(core.unicorn_model)
         for memory in target.memories:
             self._map(memory)
@@ -147,11 +154,6 @@ class Emulator:
             unicorn.UC_HOOK_MEM_INVALID | unicorn.UC_HOOK_MEM_UNMAPPED, self._on_refused
         )
         self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
-        if check_alignment and not core.allows_unaligned:
-            access = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-            self._uc.hook_add(access, self._on_access)
-        if target.fpu_unit.is_hardware:
-            self._uc.reg_write(arm.UC_ARM_REG_FPEXC, _FPEXC_ENABLE)
 
         # Calls return to an address that no call executes.
         self._return = self.symbol("Fault_Handler") & ~1
@@ -260,15 +262,7 @@ class Emulator:
     def _on_padding(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
     ) -> None:
-        self._stop(uc, access, address, _NOWHERE)
-
-    def _on_access(self, uc: Any, access: int, address: int, size: int, value: int, _: Any) -> None:
-        if address % size:
-            self._stop(uc, access, address, f"which is not aligned to {size} bytes")
-
-    def _stop(self, uc: Any, access: int, address: int, reason: str) -> None:
-        verb, _ = _ACCESS[access]
-        self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
+        self._on_refused(uc, access, address, size, value, None)
         uc.emu_stop()
 
     def _on_exception(self, uc: Any, number: int, _: Any) -> None:
@@ -318,7 +312,8 @@ class Emulator:
             )
         where = f"at pc {pc:#010x} in {self._elf.function_at(pc)}"
         if self._exception is not None:
-            return EmulationError(f"{start}: exception {self._exception} {where}", pc)
+            what = _EXCEPTIONS.get(self._exception, f"exception {self._exception}")
+            return EmulationError(f"{start}: {what} {where}", pc)
         if failure is not None:
             return EmulationError(f"{start}: {failure} {where}", pc)
         return EmulationError(f"{start}: no return in time, stopped {where}", pc)

@@ -59,9 +59,11 @@ def main() -> None:
     except EdgekitError as error:
         sys.stderr.write(f"edgekit: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
-        sys.exit(INTERRUPTED)
+    except SystemExit as stop:
+        # What the command-line library makes of Ctrl-C.
+        if stop.code == INTERRUPTED:
+            sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -82,7 +82,7 @@ def layer_rows(report: BenchReport) -> list[dict[str, Any]]:
     for layer in report.layers:
         row = {k: v for k, v in asdict(layer).items() if v is not None}
         if layer.instructions is not None:
-            row["instructions_per_mac"] = layer.instructions / layer.macs if layer.macs else None
+            row["per_mac"] = layer.instructions / layer.macs if layer.macs else None
         rows.append(row)
     keys = list(dict.fromkeys(k for row in rows for k in row))
     return [{k: row.get(k) for k in keys} for row in rows]

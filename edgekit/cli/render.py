@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -25,6 +27,12 @@ class Format(StrEnum):
 
 
 Row = Mapping[str, Any]
+
+LONGEST = 40
+"""Characters of one cell of a table for people; the other formats have everything."""
+
+UNLIMITED = 400
+"""Columns of a table that does not go to a terminal."""
 
 
 def cell(value: Any) -> str:
@@ -76,23 +84,27 @@ def _table(rows: Sequence[Row], columns: Sequence[str], title: str) -> str:
         numeric = any(isinstance(r[column], int | float) for r in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        # Text from models is data, never markup.
-        table.add_row(*(_plain(cell(v)) for v in row.values()))
+        # Text from models is data, never markup; its end tells more than its beginning.
+        table.add_row(*(shortened(_plain(cell(v))) for v in row.values()))
     stream = io.StringIO()
-    console = Console(file=stream, width=_width(), markup=False, highlight=False, emoji=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
+    console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"
-
-
-def _width() -> int:
-    import shutil
-
-    return max(shutil.get_terminal_size((100, 24)).columns, 60)
 
 
 def _plain(text: str) -> str:
     """Control characters made visible: a name may not move the cursor."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shortened(text: str, limit: int = LONGEST) -> str:
+    """The end of a text that is too long for a column.
+
+    >>> shortened("functional_1/conv2d_4/BiasAdd;functional_1/conv2d_4/Conv2D1")
+    '…4/BiasAdd;functional_1/conv2d_4/Conv2D1'
+    """
+    return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
 def facts_as(facts: Row, style: Format) -> str:

@@ -27,6 +27,7 @@ def list_targets(style: FormatOption = Format.TABLE) -> None:
             "ram_bytes": _bytes(t, program=False),
             "clock_mhz": t.clock_hz / 1e6 if t.clock_hz else None,
             "formats": formats(t),
+            "devices": t.devices,
             "status": t.status,
         }
         for t in builtin_targets().values()

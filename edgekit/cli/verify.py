@@ -60,7 +60,7 @@ def summary(report: VerifyReport) -> dict[str, Any]:
 def agreement_rows(report: VerifyReport) -> list[dict[str, Any]]:
     """Layers, then outputs."""
     return [
-        {"tensor": a.name, "kind": kind, **{k: v for k, v in asdict(a).items() if k != "name"}}
+        {"kind": kind, "tensor": a.name, **{k: v for k, v in asdict(a).items() if k != "name"}}
         for kind, entries in (("layer", report.layers), ("output", report.outputs))
         for a in entries
     ]

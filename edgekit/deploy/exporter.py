@@ -238,7 +238,7 @@ def _check(
                         f"output {boundary.name!r} of vector {number} differs between {device} "
                         "and the exact reference; this is a bug in edgekit, please report it"
                     )
-        stack = session.stack_high_water()
+        stack = session.stack_bytes()
     return VectorCheck(device, VECTORS, True), stack
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -64,24 +64,6 @@ class Profile:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {**asdict(self), "instructions": self.instructions}
-
-
-@dataclass(frozen=True)
-class Count:
-    """What a counting device saw of one layer."""
-
-    instructions: int
-    cycles: float | None
-
-
-class Counting(Protocol):
-    """What a machine that counts instructions offers on top of :class:`Machine`."""
-
-    def count_layer(self, index: int) -> Count:
-        """Run one layer and count its issued instructions."""
-
-    def stack_high_water(self) -> int:
-        """Most bytes of stack used so far."""
 
 
 class Session:
@@ -195,10 +177,16 @@ class Session:
                 values[name] = self._read(name, offset)
         return values
 
-    def stack_high_water(self) -> int | None:
-        """Most bytes of stack used so far, None where the device cannot see it."""
+    def stack_bytes(self) -> int | None:
+        """Run once more on whatever the inputs hold; the stack used at its deepest.
+
+        None where the device cannot see it.
+        """
         machine: Any = self._machine
-        return machine.stack_high_water() if hasattr(machine, "stack_high_water") else None
+        if not hasattr(machine, "stack_bytes"):
+            return None
+        used: int = machine.stack_bytes()
+        return used
 
     def profile(self, inputs: Inputs, repeats: int = 20) -> Profile:
         """Cost of every layer for one input.
@@ -222,7 +210,7 @@ class Session:
             else:
                 cost = {"latency_ms": self._time_layer(index, repeats)}
             layers.append(LayerProfile(layer.operation, layer.operator, layer.macs, **cost))
-        return Profile(self.device, tuple(layers), self.stack_high_water())
+        return Profile(self.device, tuple(layers), self.stack_bytes())
 
     def _profile_whole(self, named: Mapping[str, Array]) -> Profile:
         """One entry for the whole network, where layers cannot be told apart."""

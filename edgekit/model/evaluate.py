@@ -16,7 +16,7 @@ from edgekit.model import geometry
 from edgekit.model.geometry import check
 from edgekit.model.nodes import Array, const, find_input, get_int, label, shape_of
 
-MAX_ELEMENTS = 2**24
+MAX_FOLDED = 2**24
 """Larger results are not folded: a file of a few bytes must not fill the memory."""
 
 Evaluator = Callable[[onnx_ir.Node, Sequence[Array]], Array]
@@ -51,7 +51,7 @@ def evaluate(node: onnx_ir.Node) -> Array | None:
         return np.array(shape[get_int(node, "start", 0) : stop], np.int64)
     function = _EVALUATORS.get(node.op_type)
     result = shape_of(node.outputs[0])
-    if function is None or result is None or np.prod(result, dtype=object) > MAX_ELEMENTS:
+    if function is None or result is None or np.prod(result, dtype=object) > MAX_FOLDED:
         return None
     arrays = []
     for value in node.inputs:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import onnx
 
 from edgekit.errors import InvalidModelError, UsageError
+from edgekit.model.model import MAX_ELEMENTS
 
 _Dimension = onnx.TensorShapeProto.Dimension
 
@@ -74,6 +76,8 @@ def fix_input_shapes(
         open_axes = [axis for axis, dim in enumerate(dims) if not _is_static(dim)]
         if open_axes:
             problems.append(_how_to_fix(name, dims, open_axes))
+        elif math.prod(d.dim_value for d in dims) > MAX_ELEMENTS:
+            raise InvalidModelError(f"{where}: input {name!r} [{_text(dims)}] is too large")
     if problems:
         raise UsageError(f"{where} has dynamic shapes:\n  " + "\n  ".join(problems))
     if notes or wanted:

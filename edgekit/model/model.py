@@ -12,6 +12,9 @@ MIN_OPSET = 7
 MAX_OPSET = 26
 """Newest opset of the standard domain whose operators are known."""
 
+MAX_ELEMENTS = 2**26
+"""Most elements of a value: 256 MiB of float32. Larger ones come from broken files."""
+
 
 @dataclass(frozen=True, eq=False)
 class Model:

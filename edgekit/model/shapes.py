@@ -14,7 +14,8 @@ import onnx_ir
 from onnx_ir import DataType
 
 from edgekit.model import geometry
-from edgekit.model.geometry import check
+from edgekit.model.geometry import check, check_supported
+from edgekit.model.model import MAX_ELEMENTS
 from edgekit.model.nodes import (
     Shape,
     const_ints,
@@ -59,8 +60,8 @@ def infer_shapes(node: onnx_ir.Node) -> None:
     check(bool(shapes) or node.op_type == "Constant", node, "has no input")
     results = rule(node, shapes)
     for value, shape in zip(node.outputs, results or (), strict=False):
-        check(
-            math.prod(shape) < 2**40, node, f"its result {list(shape)} is too large for any target"
+        check_supported(
+            math.prod(shape) <= MAX_ELEMENTS, node, f"its result {list(shape)} is too large"
         )
         value.shape = onnx_ir.Shape(shape)
 

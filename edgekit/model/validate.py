@@ -41,6 +41,7 @@ def check_structure(proto: onnx.ModelProto, where: str) -> None:
         raise InvalidModelError(f"{where} is no ONNX model: it has no graph with an output")
     _check_opset(proto, where)
     _check_names(proto.graph, where)
+    _check_arity(proto, where)
     _check_functions(proto, where)
     for info in proto.graph.input:
         if info.type.WhichOneof("value") != "tensor_type":
@@ -91,6 +92,27 @@ def _check_names(graph: onnx.GraphProto, where: str) -> None:
             raise InvalidModelError(f"{where}: output {name!r} is not computed")
     if len(set(outputs)) != len(outputs):
         raise InvalidModelError(f"{where}: an output is listed twice")
+
+
+def _check_arity(proto: onnx.ModelProto, where: str) -> None:
+    """Nodes of standard operators have as many inputs and outputs as the operator allows."""
+    version = max(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
+    for node in proto.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        try:
+            schema = onnx.defs.get_schema(node.op_type, version)
+        except onnx.defs.SchemaError:
+            continue  # No such operator: reported with all others that are not supported.
+        for kind, names, low, high in (
+            ("inputs", node.input, schema.min_input, schema.max_input),
+            ("outputs", node.output, schema.min_output, schema.max_output),
+        ):
+            if not low <= len(names) <= high:
+                raise InvalidModelError(
+                    f"{where}: {node.op_type} node {node.name!r} has {len(names)} {kind}, "
+                    f"must have {low if low == high else f'{low} to {high}'}"
+                )
 
 
 def _check_functions(proto: onnx.ModelProto, where: str) -> None:

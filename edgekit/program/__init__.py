@@ -1,0 +1,1 @@
+"""Program: the small integer form that is interpreted and emitted as C."""

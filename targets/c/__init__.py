@@ -1,0 +1,1 @@
+"""The C back end that every family of targets shares."""

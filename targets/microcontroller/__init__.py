@@ -1,0 +1,1 @@
+"""What only microcontrollers have: boards and images."""

@@ -67,12 +67,15 @@ def _scaled_cases() -> list[Case]:
 
 def _shift_cases() -> list[Case]:
     cases = []
-    for dtype, real in itertools.product((DType.INT8, DType.INT16), (0.0, 2.0**-33, 2.0**-31)):
+    for dtype, real in itertools.product(
+        (DType.INT8, DType.INT16), (0.0, 2.0**-33, 2.0**-31, 2.0**29)
+    ):
         factor = Requant.from_real([real], "double")
         clip = Clip(dtype.limits, y_zero_point=3, requant=factor)
-        leaky = LeakyRelu(0.1, identity=factor, slope=factor, clamp=dtype.limits)
-        for operator in (clip, leaky):
-            cases.append(_case(f"shift-{real}", operator, dtype, 60, SHAPES["odd"]))
+        cases.append(_case(f"shift-{real}", clip, dtype, 60, SHAPES["odd"]))
+        for alpha in (0.1, -0.1):
+            leaky = LeakyRelu(alpha, identity=factor, slope=factor, clamp=dtype.limits)
+            cases.append(_case(f"shift-{alpha}-{real}", leaky, dtype, 60, SHAPES["odd"]))
     return cases
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edgekit.program.fixed_point import Activation, float_activation_clamp
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.accumulator import BIAS_DTYPE
+from edgekit.program.operators.base import Operator
 from edgekit.program.operators.convolution import (
     Conv2D,
     Convolution,
@@ -28,35 +29,30 @@ SPREAD = {DType.INT8: (74.0, 40.0), DType.INT16: (19000.0, 9000.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A convolution with seeded weights, from which a Program and a .tflite file can be made.
+class WeightedLayer:
+    """An operator with seeded weights, from which a Program and a .tflite file can be made.
 
     Attributes:
         name: what is special about it.
-        kind: ``conv``, ``depthwise`` or ``transpose``.
+        kind: part of the id.
         dtype: of the activations.
         x: shape of the input.
         outputs: output channels.
-        kernel: taps, down and across.
-        stride, dilation, groups, output_padding, activation: as in the operator.
-        padding: ``VALID``, ``SAME`` or the operator's four numbers.
-        x_scale, x_zero_point, y_scale, y_zero_point: quantisations; scales of None are chosen.
+        activation: fused.
+        x_scale: scale of the input.
+        x_zero_point: for int8; 0 otherwise.
+        y_scale: scale of the output; None for a chosen one.
+        y_zero_point: for int8; 0 otherwise.
         w_scale: one for all channels, one per channel, or None for chosen ones per channel.
-        w: weights; None for seeded ones.
-        bias: ``random``, ``none``, or the values.
+        w: weights, repeated; None for seeded ones.
+        bias: ``random``, ``none``, or the values, repeated.
     """
 
     name: str
-    kind: str = "conv"
+    kind: str = ""
     dtype: DType = DType.INT8
-    x: tuple[int, int, int, int] = (1, 5, 6, 3)
+    x: tuple[int, ...] = ()
     outputs: int = 5
-    kernel: tuple[int, int] = (3, 3)
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    padding: str | tuple[int, int, int, int] = "SAME"
-    groups: int = 1
-    output_padding: tuple[int, int] = (0, 0)
     activation: Activation = "none"
     x_scale: float = 0.02
     x_zero_point: int = 3
@@ -72,54 +68,41 @@ class Layer:
         return f"{self.kind}-{self.dtype}-{self.name}"
 
     @property
-    def _seed(self) -> int:
+    def seed(self) -> int:
+        """Of weights and inputs."""
         return zlib.crc32(self.id.encode())
 
     @property
     def w_shape(self) -> tuple[int, ...]:
         """Shape of the operator's weights."""
-        if self.kind == "depthwise":
-            return (*self.kernel, self.outputs)
-        return (self.outputs, *self.kernel, self.x[3] // self.groups)
+        raise NotImplementedError
+
+    @property
+    def w_axis(self) -> int:
+        """Axis of the output channels in the weights."""
+        return 0
 
     @property
     def terms(self) -> int:
         """Products in one sum."""
-        depth = 1 if self.kind == "depthwise" else self.x[3] // self.groups
-        return self.kernel[0] * self.kernel[1] * depth
+        return math.prod(self.w_shape) // self.w_shape[self.w_axis]
 
-    @property
-    def pads(self) -> tuple[int, int, int, int]:
-        """The operator's padding; SAME as TFLite computes it."""
-        if not isinstance(self.padding, str):
-            return self.padding
-        sides = []
-        for axis in (0, 1):
-            reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
-            size, stride = self.x[1 + axis], self.stride[axis]
-            if self.kind == "transpose":
-                size *= stride
-            total = max(0, (math.ceil(size / stride) - 1) * stride + reach - size)
-            total = total if self.padding == "SAME" else 0
-            sides.append((total // 2, total - total // 2))
-        return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
+    def operator(self) -> Operator:
+        """The operator."""
+        raise NotImplementedError
 
     def quantizations(self) -> tuple[Quantization, Quantization, Quantization]:
         """Of x, w and y."""
-        rng = np.random.default_rng(self._seed)
         scales = self.w_scale
         if scales is None:
+            rng = np.random.default_rng(self.seed)
             scales = tuple(np.exp(rng.uniform(np.log(0.001), np.log(0.01), self.outputs)))
-        w = Quantization(
-            tuple(float(np.float32(s)) for s in scales),
-            (0,) * len(scales),
-            None if len(scales) == 1 else len(self.w_shape) - 1 if self.kind == "depthwise" else 0,
-        )
-        given, wanted = SPREAD[self.dtype]
+        axis = None if len(scales) == 1 else self.w_axis
+        w = Quantization(tuple(float(np.float32(s)) for s in scales), (0,) * len(scales), axis)
         y_scale = self.y_scale
         if y_scale is None:
-            size = given * 74 * math.sqrt(self.terms)
-            y_scale = self.x_scale * max(w.scale) * size / wanted
+            given, wanted = SPREAD[self.dtype]
+            y_scale = self.x_scale * max(w.scale) * given * 74 * math.sqrt(self.terms) / wanted
         points = (self.x_zero_point, self.y_zero_point) if self.dtype is DType.INT8 else (0, 0)
         return (
             Quantization.per_tensor(self.x_scale, points[0]),
@@ -127,26 +110,9 @@ class Layer:
             Quantization.per_tensor(y_scale, points[1]),
         )
 
-    def operator(self) -> Convolution:
-        """The operator."""
-        fields: dict[str, Any] = {
-            "stride": self.stride,
-            "dilation": self.dilation,
-            "padding": self.pads,
-        }
-        if self.kind != "depthwise":
-            fields["groups"] = self.groups
-        if self.kind == "transpose":
-            fields["output_padding"] = self.output_padding
-        kind = KINDS[self.kind]
-        if self.dtype is DType.FLOAT32:
-            return kind(clamp=float_activation_clamp(self.activation), **fields)
-        x, w, y = self.quantizations()
-        return kind.quantized(x=x, w=w, y=y, dtype=self.dtype, activation=self.activation, **fields)
-
     def weights(self) -> tuple[Array, Array | None]:
         """Weights and bias."""
-        rng = np.random.default_rng(self._seed + 1)
+        rng = np.random.default_rng(self.seed + 1)
         w_dtype = DType.INT8 if self.dtype.is_integer else DType.FLOAT32
         w = random_array(rng, TensorType(self.w_shape, w_dtype))
         if self.w is not None:
@@ -171,7 +137,97 @@ class Layer:
             None if bias is None else ("const", bias),
             name=self.kind,
         )
-        return Case(self.id, program, self._seed)
+        return Case(self.id, program, self.seed)
+
+
+AnyLayer = TypeVar("AnyLayer", bound=WeightedLayer)
+
+
+def near_ties(layer: AnyLayer, seed: int, limit: int) -> AnyLayer:
+    """The layer with zero weights and biases that its factor brings close to k + 1/2.
+
+    Args:
+        layer: an integer layer with one w_scale.
+        seed: draws the k.
+        limit: largest bias.
+    """
+    x, w, y = layer.quantizations()
+    factor = x.scalar_scale * w.scalar_scale / y.scalar_scale
+    low, high = layer.dtype.limits
+    middles = np.random.default_rng(seed).integers(low, high, 200) + 0.5
+    exact = middles / factor
+    biases = np.concatenate([np.floor(exact), np.ceil(exact), np.rint(exact) + 1])
+    biases = np.clip(biases, -limit, limit).astype(np.int64)
+    return replace(layer, w=(0,), bias=tuple(biases.tolist()), outputs=len(biases))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(WeightedLayer):
+    """A convolution.
+
+    Attributes:
+        kind: ``conv``, ``depthwise`` or ``transpose``.
+        kernel: taps, down and across.
+        stride: field of the operator.
+        dilation: field of the operator.
+        padding: ``VALID``, ``SAME`` or the operator's four numbers.
+        groups: field of the operator.
+        output_padding: field of the operator.
+    """
+
+    kind: str = "conv"
+    x: tuple[int, ...] = (1, 5, 6, 3)
+    kernel: tuple[int, int] = (3, 3)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    padding: str | tuple[int, int, int, int] = "SAME"
+    groups: int = 1
+    output_padding: tuple[int, int] = (0, 0)
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """Shape of the operator's weights."""
+        if self.kind == "depthwise":
+            return (*self.kernel, self.outputs)
+        return (self.outputs, *self.kernel, self.x[3] // self.groups)
+
+    @property
+    def w_axis(self) -> int:
+        """Axis of the output channels in the weights."""
+        return 2 if self.kind == "depthwise" else 0
+
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        """The operator's padding; SAME as TFLite computes it."""
+        if not isinstance(self.padding, str):
+            return self.padding
+        sides = []
+        for axis in (0, 1):
+            reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            size, stride = self.x[1 + axis], self.stride[axis]
+            if self.kind == "transpose":
+                size *= stride
+            total = max(0, (math.ceil(size / stride) - 1) * stride + reach - size)
+            total = total if self.padding == "SAME" else 0
+            sides.append((total // 2, total - total // 2))
+        return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
+
+    def operator(self) -> Convolution:
+        """The operator."""
+        fields: dict[str, Any] = {
+            "stride": self.stride,
+            "dilation": self.dilation,
+            "padding": self.pads,
+        }
+        if self.kind != "depthwise":
+            fields["groups"] = self.groups
+        if self.kind == "transpose":
+            fields["output_padding"] = self.output_padding
+        kind = KINDS[self.kind]
+        if self.dtype is DType.FLOAT32:
+            return kind(clamp=float_activation_clamp(self.activation), **fields)
+        x, w, y = self.quantizations()
+        return kind.quantized(x=x, w=w, y=y, dtype=self.dtype, activation=self.activation, **fields)
 
 
 ANY_KIND = [
@@ -201,7 +257,7 @@ QUANTIZED = [
 # One product per output, so that the accumulators are known: x·w, w one of these, plus the bias.
 SINGLE_PRODUCT = Layer(
     name="",
-    x=(1, 9, 9, 1),
+    x=(1, 8, 32, 1),
     kernel=(1, 1),
     x_scale=1.0,
     x_zero_point=0,

@@ -80,6 +80,7 @@ def _shift_cases() -> list[Case]:
         "below_-31": Requant.from_real([2.0**-33], "double"),
         "at_-31": Requant.from_real([2.0**-31 * 0.75], "double"),
         "up": Requant.from_real([3.0], "double"),
+        "far_up": Requant.from_real([2.0**29], "double"),
     }
     cases = []
     shapes = ((1, 64), (1, 64))
@@ -88,7 +89,7 @@ def _shift_cases() -> list[Case]:
         for dtype in (DType.INT8, DType.INT16):
             plain = Sum.quantized(a=one, b=one, y=one, dtype=dtype)
             quant = Sum(0, 0, -5, plain.left_shift, factor, plain.b, plain.y, dtype.limits)
-            if name != "up":
+            if max(factor.shift) <= 0:
                 cases.append(_case(f"shift-{name}", Add(quant=quant), shapes, dtype, seed))
             mul = Mul(requant=factor, y_zero_point=4, clamp=dtype.limits)
             cases.append(_case(f"shift-{name}", mul, shapes, dtype, seed))

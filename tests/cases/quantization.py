@@ -44,7 +44,7 @@ def _requantize_cases() -> list[Case]:
     cases = []
     pairs = [(x, y) for x, outputs in REQUANTIZE.items() for y in outputs]
     for x, y in pairs:
-        factors = (0.0, 2.0**-33, 2.0**-31, 0.001, 0.5, 1.0, 1.7, 300.0)
+        factors = (0.0, 2.0**-33, 2.0**-31, 0.001, 0.5, 1.0, 1.7, 300.0, 2.0**29)
         for seed, factor in enumerate(factors, 10):
             zero_points = ((0, 0), (x.limits[0], y.limits[1]), (x.limits[1], y.limits[0]))
             operator = Requantize(

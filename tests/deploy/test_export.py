@@ -251,7 +251,7 @@ def test_a_damaged_artifact_is_refused(model: Path, tmp_path: Path) -> None:
 def test_a_model_too_large_for_the_board(tmp_path: Path) -> None:
     """Says by how many bytes, in which memory, and what is in it."""
     path = tmp_path / "wide.tflite"
-    path.write_bytes(tiny_tflite(channels=12_000))
+    path.write_bytes(tiny_tflite(channels=4_000, classes=9))
     with pytest.raises(DoesNotFitError, match=r"\d+ bytes too many") as caught:
         edgekit.export(path, target="nucleo-g0b1re", output=tmp_path / "out")
     assert ".ek_weights" in str(caught.value)

@@ -11,9 +11,7 @@ from edgekit.program.fixed_point import Activation, Requant
 from edgekit.program.ir import DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.elementwise import Add, Mul, Sub, Sum
-from tests.cases import elementwise
 from tests.cases.elementwise import SCALES, SHAPES, Scales, quantizations
-from tests.support.chain import check_host, combine
 
 BUILTINS: dict[type[Operator], str] = {Add: "ADD", Sub: "SUB", Mul: "MUL"}
 ACTIVATIONS: dict[Activation, int] = {"none": 0, "relu": 1, "relu_n1_to_1": 2, "relu6": 3}
@@ -103,11 +101,6 @@ def test_float32_equals_litert(kind: Any, activation: Activation) -> None:
     want = litert(kind, activation, *ports)(a, b)[0]
     got = kind.float32(activation).reference(a, b)[0]
     np.testing.assert_array_equal(got.view(np.int32), want.view(np.int32))
-
-
-@pytest.mark.needs("cc")
-def test_grid_on_host() -> None:
-    check_host(*combine(elementwise.cases()))
 
 
 def test_sum_saturates_and_rounds() -> None:

@@ -20,9 +20,8 @@ from edgekit.program.operators.normalization import (
     exp_on_negative,
     reciprocal_of_one_plus,
 )
-from tests.cases import normalization
 from tests.cases.case import one_operator
-from tests.support.chain import check_host, combine
+from tests.support.chain import check_host
 
 INT8, INT16, FLOAT = DType.INT8, DType.INT16, DType.FLOAT32
 INDEX_CODES = {DType.INT32: 2, DType.INT64: 4}
@@ -135,11 +134,6 @@ def test_argmax_equals_litert(dtype: DType, index: DType) -> None:
 def test_argmax_ignores_nan_as_a_comparison_does() -> None:
     x = np.float32([[np.nan, 1, 2], [1, np.nan, 2], [-np.inf, np.nan, -np.inf]])
     assert ArgMax(1).reference(x)[0].tolist() == [0, 2, 0]
-
-
-@pytest.mark.needs("cc")
-def test_grid_on_host() -> None:
-    check_host(*combine(normalization.cases()))
 
 
 @pytest.mark.needs("cc")

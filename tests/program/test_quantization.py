@@ -17,9 +17,8 @@ from edgekit.program.operators.quantization import (
     Quantize,
     Requantize,
 )
-from tests.cases import quantization
 from tests.cases.case import one_operator
-from tests.support.chain import check_host, combine
+from tests.support.chain import check_host
 
 INT8, INT16, INT32, FLOAT = DType.INT8, DType.INT16, DType.INT32, DType.FLOAT32
 PAIRS = [(x, y) for x, outputs in REQUANTIZE.items() for y in outputs]
@@ -87,11 +86,6 @@ def test_requantize_equals_litert(x_dtype: DType, y_dtype: DType) -> None:
         got = Requantize.quantized(x=x_given, y=y_given, dtype=y_dtype).reference(x)[0]
         want = litert(x, x_given, y_dtype, y_given)
         np.testing.assert_array_equal(got, want, f"ratio {ratio}")
-
-
-@pytest.mark.needs("cc")
-def test_grid_on_host() -> None:
-    check_host(*combine(quantization.cases()))
 
 
 @pytest.mark.needs("cc")

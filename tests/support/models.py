@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.litert import TFLiteBuilder
 
 
-def tiny_tflite(seed: int = 0, name: str = "x", channels: int = 4) -> bytes:
-    """An int8 convolution with a classifier of 3 behind it."""
+def tiny_tflite(seed: int = 0, name: str = "x", channels: int = 4, classes: int = 3) -> bytes:
+    """An int8 convolution with a classifier behind it."""
     rng = np.random.default_rng(seed)
     b = TFLiteBuilder()
     x = b.tensor(name, (1, 6, 6, 2), "int8", scale=0.05, zero_point=-3)
@@ -35,9 +35,9 @@ def tiny_tflite(seed: int = 0, name: str = "x", channels: int = 4) -> bytes:
     flat = b.tensor("flat", (1, flat_size), "int8", scale=0.04, zero_point=-10)
     shape = b.tensor("shape", (2,), "int32", data=np.array([1, flat_size]))
     b.operator("RESHAPE", [y, shape], [flat])
-    v = b.tensor("v", (3, flat_size), "int8", scale=0.02, data=rng.integers(-127, 128, (3, flat_size)))
-    c = b.tensor("c", (3,), "int32", scale=0.0008, data=rng.integers(-99, 99, 3))
-    logits = b.tensor("logits", (1, 3), "int8", scale=0.3, zero_point=5)
+    v = b.tensor("v", (classes, flat_size), "int8", scale=0.02, data=rng.integers(-127, 128, (classes, flat_size)))
+    c = b.tensor("c", (classes,), "int32", scale=0.0008, data=rng.integers(-99, 99, classes))
+    logits = b.tensor("logits", (1, classes), "int8", scale=0.3, zero_point=5)
     b.operator("FULLY_CONNECTED", [flat, v, c], [logits], schema.FullyConnectedOptionsT())
     return b.build([x], [logits])
 

@@ -73,9 +73,7 @@ def test_every_unit_of_every_core_compiles(core: str, toolchain: str, tmp_path: 
     """The flags of all floating-point units are accepted, and mean what they say."""
     for unit in CORES[core].fpus:
         generic = target(core)
-        where = Target(
-            generic.name, generic.family, "", generic.core, unit.name, generic.memories
-        )
+        where = Target(generic.name, generic.family, "", generic.core, unit.name, generic.memories)
         calls, _ = compiled(toolchain, where, tmp_path)
         assert ("__aeabi_fmul" in calls) == (not unit.is_hardware), unit.name
 

@@ -114,9 +114,6 @@ def test_fits() -> None:
             ), section
 
 
-
-
-
 def board(*memories: Memory, core: str = "cortex-m7") -> Target:
     """A target with these memories."""
     return of_board(Board("made-up", "x", "x", core, 1_000_000, memories))
@@ -133,9 +130,7 @@ def test_too_large(toolchain: str) -> None:
     """By how many bytes, where, and what is there: to the byte."""
     where = board(FLASH, replace(DTCM, bytes=8192))
     library = tiny_library(arena_bytes=10_000)
-    image = build_image(
-        library, where, folder=fresh_folder(), toolchain=find_toolchain(toolchain)
-    )
+    image = build_image(library, where, folder=fresh_folder(), toolchain=find_toolchain(toolchain))
     assert not image.fits
     (usage,) = [u for u in image.usage if u.excess]
     # Stack, state (aligned to 16), arena, context.

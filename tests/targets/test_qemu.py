@@ -94,7 +94,9 @@ def test_vectors_keep_subnormal_numbers(toolchain: str) -> None:
     source = library.files["tiny.c"]
     assert isinstance(source, str)
     simple = source.replace("x[i] * tiny_v[i] + x[i] / 3.0f", "x[i] * 0.5f")
-    simple = simple.replace("float *x", "float *restrict x").replace("float *y", "float *restrict y")
+    simple = simple.replace("float *x", "float *restrict x").replace(
+        "float *y", "float *restrict y"
+    )
     assert simple != source
     library = replace(library, files={**library.files, "tiny.c": simple})
     x = np.float32([1e-40, 1e-45, 3e-39, -1e-38] * 4)

@@ -110,7 +110,7 @@ def test_absent_is_found_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_clean_environment_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """zig gets a cache folder even where there is no home."""
+    """Zig gets a cache folder even where there is no home."""
     for variable in ("HOME", "XDG_CACHE_HOME", "ZIG_GLOBAL_CACHE_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("CPATH", "/somewhere")

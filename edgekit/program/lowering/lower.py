@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx_ir
 
 from edgekit.errors import UnsupportedError
@@ -159,7 +160,10 @@ def _nodes(low: Lowerer, name: str) -> None:
             # It needs the result of a node that is among the problems.
             continue
         try:
-            function(low, node)
+            with np.errstate(over="ignore"):
+                function(low, node)
+        except OverflowError as error:
+            problems.append(f"{label(node)}: its scales or constants overflow: {error}")
         except UnsupportedError as error:
             text = str(error)
             problems.append(text if label(node) in text else f"{label(node)}: {text}")
@@ -233,11 +237,14 @@ def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
     )
     if not quantised:
         return ()
-    lines = []
+    lines, conversions = [], []
     for operation in program.operations:
         names = (*operation.present_inputs, *operation.outputs)
-        if any(program.tensors[n].dtype == DType.FLOAT32 for n in names):
-            reason = low.reasons.get(operation.name)
-            line = f"{operation.name} ({operation.operator.name})"
-            lines.append(f"{line}: {reason}" if reason else line)
-    return tuple(lines)
+        if all(program.tensors[n].dtype != DType.FLOAT32 for n in names):
+            continue
+        reason = low.reasons.get(low.origins[operation.name])
+        line = f"{operation.name} ({operation.operator.name})" + (f": {reason}" if reason else "")
+        converts = operation.operator.name in ("quantize", "dequantize")
+        (conversions if converts else lines).append(line)
+    # Conversions surround what stays in float; they are news only where nothing else does.
+    return tuple(lines or conversions)

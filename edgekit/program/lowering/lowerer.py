@@ -29,7 +29,8 @@ class Lowerer:
         tensors: the Program's tensors by name.
         operations: the Program's operations in order.
         absorbed: nodes that an earlier node took with it.
-        reasons: why a node's result stays in float, by operation name.
+        origins: name of the node that an operation belongs to, by the operation's name.
+        reasons: why a node computes in float, by the node's name.
     """
 
     def __init__(self, graph: onnx_ir.Graph) -> None:
@@ -37,6 +38,7 @@ class Lowerer:
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
         self.absorbed: set[onnx_ir.Node] = set()
+        self.origins: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
         self._values: dict[onnx_ir.Value, Value] = {}
         self._operation_names: set[str] = set()
@@ -144,6 +146,7 @@ class Lowerer:
         base = node if isinstance(node, str) else (node.name or node.op_type)
         unique = self._unique_operation_name(base, operator)
         operation = Operation(unique, operator, inputs, tuple(outputs))
+        self.origins[unique] = base
         self.operations.append(operation)
         self._producers.update(dict.fromkeys(outputs, operation))
         return outputs

@@ -20,7 +20,7 @@ from edgekit.model.nodes import (
     name_of,
 )
 from edgekit.model.shapes import require_shape
-from edgekit.program.ir import Quantization
+from edgekit.program.ir import DType, Quantization
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.lower import CHANNELS_LAST
 from edgekit.program.lowering.lowerer import Lowerer
@@ -111,11 +111,14 @@ def pad(low: Lowerer, node: onnx_ir.Node) -> None:
     assert value is not None
     if x.quantization is not None:
         code = value / x.quantization.scalar_scale + x.quantization.scalar_zero_point
-        if not (code.is_integer() and -128 <= code <= 127):
+        if low.target(node.outputs[0]) == x.quantization:
+            # The reader would round and saturate the padding likewise.
+            code = float(np.clip(np.rint(code), *DType.INT8.limits))
+        if code.is_integer() and -128 <= code <= 127:
+            value = code
+        else:
             low.stay_real(node, f"padding value {value:g} is no multiple of a step in range")
             x = low.real(node, x)
-        else:
-            value = code
     elif dtype_of(get_input(node, 0)) == onnx_ir.DataType.UINT8:
         value -= 128
     if low.tensors[x.tensor].dtype.is_integer:

@@ -309,6 +309,7 @@ def lookup_table(
 
 
 def _exact_exp(x: Array) -> Array:
+    """float32 exp, rounded from float64: what a good mathematics library returns."""
     with np.errstate(over="ignore"):
         return np.exp(x.astype(np.float64)).astype(np.float32)
 
@@ -385,9 +386,16 @@ class _Curve(Operator):
             table = self.table
             require(table is not None and len(table) == 256, "int8 needs a table of 256 entries")
             require(all(-128 <= q <= 127 for q in given(table)), "table does not fit int8")
+        else:
+            require(self.table is None, f"{x.dtype} takes no table")
         if x.dtype == DType.INT16:
-            require(0 < self.multiplier < 2**16, f"multiplier {self.multiplier} is not 1…65535")
             require(0 <= self.right_shift <= 31, f"right_shift {self.right_shift} is not 0…31")
+            # A shift adds its half to the product first: both must fit int32.
+            largest = 2**16 - 1 if self.right_shift == 0 else 2**15 - 1
+            require(
+                0 < self.multiplier <= largest,
+                f"multiplier {self.multiplier} is not 1…{largest}",
+            )
         return (x,)
 
     def _reference(

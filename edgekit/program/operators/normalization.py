@@ -260,7 +260,8 @@ class Softmax(Operator):
         x = given(inputs[0])
         if x.dtype.kind == "f":
             highest = np.fmax.reduce(x, axis=-1, keepdims=True)
-            powers = float_math.exp((x - highest) * np.float32(self.beta))
+            with np.errstate(over="ignore"):
+                powers = float_math.exp((x - highest) * np.float32(self.beta))
             return (powers / sequential_sum(powers),)
         difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
         y = self._int8(difference) if x.dtype == np.int8 else self._int16(difference)

@@ -17,13 +17,13 @@ typedef struct {
     int32_t clamp_max;
 } ek_requantize_params;
 
-/* Difference and sum wrap, which only int32 operands can come to. */
+/* The difference wraps, which only int32 operands can come to; the sum saturates. */
 static inline int32_t ek_requantize_element(const ek_requantize_params *p, int32_t x)
 {
     const int32_t difference = (int32_t)((uint32_t)x - (uint32_t)p->x_zero_point);
     const int32_t scaled = ek_requantize_double(difference, p->multiplier, p->shift);
-    const int32_t y = ek_add_wrap_s32(scaled, p->y_zero_point);
-    return ek_clamp_s32(y, p->clamp_min, p->clamp_max);
+    const int64_t y = (int64_t)scaled + p->y_zero_point;
+    return y < p->clamp_min ? p->clamp_min : (y > p->clamp_max ? p->clamp_max : (int32_t)y);
 }
 
 #endif /* EK_REQUANTIZE_H */

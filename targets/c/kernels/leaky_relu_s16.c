@@ -11,7 +11,7 @@ void EK_FN(leaky_relu_s16)(const ek_leaky_relu_s16_params *p, const int16_t *x, 
             result = ek_requantize_double(value, p->identity_multiplier, p->identity_shift);
         } else {
             result = ek_requantize_double(value, p->slope_multiplier, p->slope_shift);
-            result = p->negative ? -result : result;
+            result = p->negative ? -ek_max_s32(result, -INT32_MAX) : result;
         }
         *y++ = (int16_t)ek_clamp_s32(result, p->clamp_min, p->clamp_max);
     }

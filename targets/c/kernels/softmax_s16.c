@@ -22,7 +22,7 @@ void EK_FN(softmax_s16)(
         for (int32_t i = 0; i < p->length; ++i) {
             const int32_t scaled = ek_requantize_double(x[i] - highest, p->multiplier, p->shift);
             const int32_t power =
-                interpolate(exp_table, ek_clamp_s32(scaled + INT16_MAX, INT16_MIN, INT16_MAX));
+                interpolate(exp_table, ek_clamp_s32(scaled, INT16_MIN - INT16_MAX, 0) + INT16_MAX);
             y[i] = (int16_t)power;
             sum += power;
         }
