@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -P -m pytest --import-mode=importlib
 
-.PHONY: help setup test lint types unit wheel clean
+.PHONY: help setup test lint types unit wheel results clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +30,10 @@ unit: setup ## Tests and docstring examples
 
 wheel: setup ## Build the wheel and test it from another folder, with and without torch
 	$(BIN)/python -P tests/check_wheel.py
+
+results: setup ## Measure again and render the README's tables (minutes; needs the data)
+	$(BIN)/python -P benchmarks/reference_models.py
+	$(BIN)/python -P benchmarks/render_readme.py
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/reference_models.py --data ../shared/data    # writes results/reference_models.json
+    python benchmarks/reference_models.py --data FOLDER    # writes results/reference_models.json
 
 Instruction counts are exact for the named compiler; cycles are modelled at zero wait states.
 """

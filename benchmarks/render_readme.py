@@ -3,7 +3,7 @@
 ::
 
     python benchmarks/render_readme.py           # rewrites README.md between its markers
-    python benchmarks/render_readme.py --check   # fails where README.md is out of date
+    python benchmarks/render_readme.py --check   # fails where a table is out of date
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,19 +67,66 @@ def results() -> str:
                 "weight bytes": first["weights_bytes"],
                 "code bytes (M4)": first["code_bytes"] + first["runtime_bytes"],
                 "stack bytes (M4)": first["stack_bytes"],
-                **{c.removeprefix("cortex-").upper(): own[c]["instructions_per_mac"] for c in cores},
+                **{
+                    c.removeprefix("cortex-").upper(): own[c]["instructions_per_mac"] for c in cores
+                },
                 "bit-identical": all(r["bit_identical"] for r in own.values()),
             }
         )
     return rows_as(table, Format.MD)
 
 
-SECTIONS: dict[str, Callable[[], str]] = {"targets": targets, "results": results}
+SESSION = (
+    "edgekit export digits.onnx --calib calib.npz --target nucleo-l4r5zi -o build/digits",
+    "edgekit verify build/digits --data calib.npz --limit 20",
+    "edgekit bench build/digits --device emulator",
+)
+"""What the README's session types."""
 
 
-def rendered(text: str) -> str:
-    """The README with every marked section replaced."""
-    for name, make in SECTIONS.items():
+def python_blocks(text: str) -> list[str]:
+    """The README's Python examples, in order."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def run_session(folder: Path) -> list[tuple[str, str]]:
+    """Run the README's examples and commands in `folder`; each command with what it printed."""
+    first, *others = python_blocks(README.read_text(encoding="utf-8"))
+    _run([sys.executable, "-P", "-c", first], folder)
+    entry = "from edgekit.cli import main; main()"
+    printed = [
+        (line, _run([sys.executable, "-P", "-c", entry, *line.split()[1:]], folder))
+        for line in SESSION
+    ]
+    for block in others:
+        _run([sys.executable, "-P", "-c", block], folder)
+    return printed
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{command[3:]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def session() -> str:
+    """A real session with its real output."""
+    with tempfile.TemporaryDirectory() as temporary:
+        printed = run_session(Path(temporary))
+    blocks = "\n".join(f"$ {command}\n{output}" for command, output in printed)
+    return f"```console\n{blocks}```\n"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "targets": targets,
+    "results": results,
+}
+
+
+def rendered(text: str, sections: dict[str, Callable[[], str]] = SECTIONS) -> str:
+    """The README with marked sections replaced."""
+    for name, make in sections.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, count = re.subn(pattern, lambda m: m[1] + make() + m[2], text, flags=re.DOTALL)  # noqa: B023
         assert count == 1, f"README.md has {count} sections {name!r}"
@@ -93,6 +142,7 @@ def main() -> int:
     new = rendered(text)
     if arguments.check:
         return int(new != text)
+    new = rendered(new, {"session": session})
     README.write_text(new, encoding="utf-8")
     return 0
 

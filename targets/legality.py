@@ -80,9 +80,7 @@ def check(program: Program, target: Target, dtypes: Iterable[DType] | None = Non
             continue
         wanted = " or ".join(str(d) for d in dtypes or (own,))
         able = ", ".join(sorted(row.kernels)) or "nothing"
-        problems.append(
-            f"  {op.name}: {row.operator} on {wanted}; it is supported on {able}"
-        )
+        problems.append(f"  {op.name}: {row.operator} on {wanted}; it is supported on {able}")
     if problems:
         lines = "\n".join(problems)
         raise UnsupportedError(f"{target.name} cannot run these operations:\n{lines}")

@@ -282,9 +282,8 @@ def find_toolchain(name: str | None = None) -> Toolchain:
         if version is not None:
             return TOOLCHAINS[candidate](candidate, version)
     wanted = PACKAGES.values() if name is None else (PACKAGES[name],)
-    raise ToolchainMissingError(
-        f"{name or 'no compiler for Cortex-M'} not found; install {', or '.join(wanted)}"
-    )
+    what = "no compiler for Cortex-M found" if name is None else f"{name} not found"
+    raise ToolchainMissingError(f"{what}; install {', or '.join(wanted)}")
 
 
 @cache

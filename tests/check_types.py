@@ -30,8 +30,11 @@ def main() -> int:
         with zipfile.ZipFile(build_wheel(folder)) as archive:
             archive.extractall(installed)
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "mypy", "--config-file", ROOT / "pyproject.toml"]
-            + ["--cache-dir", str(ROOT / ".mypy_cache"), "-p", "edgekit"],
+            [
+                *(sys.executable, "-P", "-m", "mypy", "-p", "edgekit"),
+                *("--config-file", str(ROOT / "pyproject.toml")),
+                *("--cache-dir", str(ROOT / ".mypy_cache")),
+            ],
             cwd=installed,
             env={**os.environ, "MYPYPATH": str(installed)},
             capture_output=True,

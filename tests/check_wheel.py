@@ -38,7 +38,7 @@ def main() -> int:
             [*install, *constraints],
             ["-c", NO_TORCH],
             ["-c", FROM_WHEEL],
-            [*pytest, "-m", "not slow and not torch", "-p", "no:cacheprovider", str(ROOT / "tests")],
+            [*pytest, "-m", "not torch", "-p", "no:cacheprovider", str(ROOT / "tests")],
         ]
         for step in steps:
             done = subprocess.run(

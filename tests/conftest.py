@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def _importable_tests() -> None:
-    """Make ``tests.support`` and ``tests.cases`` importable without putting the checkout on the path.
+    """Make ``tests.support`` and ``tests.cases`` importable without the checkout on the path.
 
-    The checkout on the path would shadow the installed package that is being tested.
+    There it would shadow the installed package that is being tested.
     """
     if "tests" not in sys.modules:
         package = types.ModuleType("tests")
@@ -51,6 +51,7 @@ TOOLS = {
     ),
     "ziglang": (lambda: _module("ziglang"), "pip install ziglang"),
     "litert": (lambda: _module("ai_edge_litert"), "pip install ai-edge-litert"),
+    "torch": (lambda: _module("torch"), "pip install torch"),
     "onnxruntime": (lambda: _module("onnxruntime"), "pip install onnxruntime"),
 }
 """What a test can need: how to see that it is there, and what would provide it."""
@@ -63,6 +64,7 @@ _not_run: dict[str, list[str]] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line("markers", "needs(*tools): tools that the test cannot do without")
+    config.addinivalue_line("markers", "torch: needs torch; left out where the wheel runs without")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

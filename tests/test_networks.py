@@ -68,7 +68,9 @@ def test_host_equals_interpreter(seed: int, layers: int) -> None:
     machine.close()
 
 
-@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"])
+@pytest.mark.parametrize(
+    "core", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"]
+)
 @pytest.mark.needs("arm-none-eabi-gcc")
 def test_emulated_equals_interpreter(core: str, tmp_path: Path) -> None:
     """Six networks on every core."""

@@ -114,9 +114,7 @@ def test_interpreter_equals_litert(data_folder: Path, name: str) -> None:
 def test_host_equals_litert(data_folder: Path, name: str) -> None:
     """A hundred inputs, to the bit."""
     emission = emission_of(path_of(data_folder, name))
-    got = outputs_on(
-        HostMachine(emission.library), emission, inputs_of(data_folder, name, SAMPLES)
-    )
+    got = outputs_on(HostMachine(emission.library), emission, inputs_of(data_folder, name, SAMPLES))
     assert_same_bytes(got, oracle(data_folder, name, SAMPLES))
 
 

@@ -111,5 +111,3 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         else f"{check.vectors}, not run: nothing here runs {manifest.configuration.target}"
     )
     return facts
-
-

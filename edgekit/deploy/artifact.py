@@ -136,7 +136,7 @@ class Artifact:
     def verify(
         self, data: Data | None = None, *, device: str | None = None, limit: int | None = None
     ) -> verification.VerifyReport:
-        """Compare the deployed code with its exact reference and, where there is one, the float model.
+        """Compare the deployed code with its exact reference and any float model.
 
         Args:
             data: samples, labels optional; see :mod:`edgekit.deploy.data`. None takes the
@@ -177,7 +177,8 @@ class Artifact:
             source = f"random, seed {self.manifest.configuration.seed}"
         else:
             inputs = self.samples(data, 1)[0][0]
-            source = f"first sample of {Path(data).name if isinstance(data, str | Path) else 'data'}"
+            file = Path(data).name if isinstance(data, str | Path) else "the data"
+            source = f"first sample of {file}"
         with self.open(device) as session:
             return benchmark.bench(
                 session,

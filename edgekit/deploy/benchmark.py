@@ -115,7 +115,7 @@ def bench(
     *,
     source: str,
     clock_hz: int | None,
-    protocol: Protocol = Protocol(),  # noqa: B008  frozen
+    protocol: Protocol = Protocol(),
 ) -> BenchReport:
     """Measure or count one inference.
 
@@ -176,9 +176,7 @@ def measure(session: Session, inputs: Inputs, protocol: Protocol) -> Latency:
         session.run(inputs)
     samples: list[float] = []
     begin = time.perf_counter()
-    while (
-        len(samples) < protocol.iterations or time.perf_counter() - begin < protocol.min_seconds
-    ):
+    while len(samples) < protocol.iterations or time.perf_counter() - begin < protocol.min_seconds:
         samples.append(_once(session, inputs))
     p50, p90, p99 = (float(p) for p in np.percentile(samples, [50, 90, 99]))
     deviation = statistics.pstdev(samples)
@@ -199,7 +197,7 @@ def seeded_inputs(program: Program, seed: int = 0) -> Mapping[str, Array]:
     for boundary, tensor in zip(program.inputs, program.input_tensors, strict=True):
         if tensor.dtype.is_integer:
             low, high = tensor.dtype.limits
-            values = rng.integers(low, high, boundary.source_shape, endpoint=True)
+            values: Array = rng.integers(low, high, boundary.source_shape, endpoint=True)
         else:
             values = rng.standard_normal(boundary.source_shape)
         drawn[boundary.name] = values.astype(tensor.dtype.value)

@@ -147,9 +147,9 @@ def _typed(
     if not np.isfinite(real).all():
         raise InvalidDataError(f"array {key!r} holds NaN or infinity")
     scale, zero_point = arrays.get("scale"), arrays.get("zero_point")
-    if values.dtype.kind in "iu" and scale is not None and zero_point is not None:
-        if scale.ndim == 0 and zero_point.ndim == 0:
-            real = (real - float(zero_point)) * float(scale)
+    described = scale is not None and zero_point is not None
+    if values.dtype.kind in "iu" and described and scale.ndim == zero_point.ndim == 0:
+        real = (real - float(zero_point)) * float(scale)
     if not tensor.dtype.is_integer:
         return real.astype(np.float32)
     if tensor.quantization is None:
@@ -166,7 +166,8 @@ def quantize_real(real: Array, tensor: Tensor) -> Array:
     rounded = np.trunc(scaled + np.copysign(0.5, scaled))
     low, high = tensor.dtype.limits
     shifted = rounded + tensor.quantization.scalar_zero_point
-    return np.clip(shifted, low, high).astype(tensor.dtype.value)
+    quantised: Array = np.clip(shifted, low, high).astype(tensor.dtype.value)
+    return quantised
 
 
 def dequantize(values: Array, tensor: Tensor) -> Array:

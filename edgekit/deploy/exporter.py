@@ -154,7 +154,7 @@ def _write(
         (stage / "reference").mkdir()
         serialize.save(source.reference, stage / "reference")
     arrays, vectors = _vectors(emission, configuration.seed)
-    np.savez(stage / "vectors.npz", **arrays)
+    np.savez(stage / "vectors.npz", allow_pickle=False, **arrays)
     companions = companion_files(
         emission,
         vectors,

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edgekit.deploy.data import samples_for
 from edgekit.deploy.manifest import CalibrationUse, Configuration, ModelRecord
@@ -19,6 +20,7 @@ from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
 from edgekit.targets.target import Target
 
+Format = Literal["tflite", "onnx"]
 Calibration = Path | str | Mapping[str, Array] | Array
 
 
@@ -67,8 +69,8 @@ def read_source(
     return _onnx(model, target, configuration, calibration, record)
 
 
-def _format(path: Path) -> str:
-    kinds = {".tflite": "tflite", ".onnx": "onnx"}
+def _format(path: Path) -> Format:
+    kinds: dict[str, Format] = {".tflite": "tflite", ".onnx": "onnx"}
     if path.suffix.lower() not in kinds:
         hint = {
             ".pt": "a pickle, which is never loaded; export it with torch.onnx.export",

@@ -349,8 +349,9 @@ def resize_extents(node: onnx_ir.Node, shape: Shape) -> tuple[Shape, tuple[float
         )
         for axis, scale in zip(axes, given.reshape(-1), strict=True):
             # float32, as the operator is specified: 10 times 0.7 is 7.
-            output[axis] = math.floor(min(_MAX_EXTENT, float(np.float32(shape[axis]) * scale)))
-            scales[axis] = float(scale)
+            with np.errstate(over="ignore"):
+                extent = float(np.float32(shape[axis]) * scale)
+            output[axis], scales[axis] = math.floor(min(_MAX_EXTENT, extent)), float(scale)
     else:
         return None
     check(min(output) >= 1, node, f"gives an empty tensor {output}")

@@ -13,6 +13,7 @@ operators.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,20 +66,21 @@ def _check_names(graph: onnx.GraphProto, where: str) -> None:
     for kind, names in (("input", fed), ("initializer", stored)):
         if "" in names:
             raise InvalidModelError(f"{where}: an {kind} has no name")
-        for name in names:
-            if len(names) != len(set(names)) and names.count(name) > 1:
+        for name, count in Counter(names).items():
+            if count > 1:
                 raise InvalidModelError(f"{where}: two {kind}s are called {name!r}")
     if graph.sparse_initializer:
         raise UnsupportedError(f"{where}: sparse initializers are not supported; store them dense")
     computed: set[str] = set()
+    given = {*fed, *stored}
     for node in graph.node:
         for name in node.output:
-            if name and (name in computed or name in fed or name in stored):
+            if name and (name in computed or name in given):
                 raise InvalidModelError(f"{where}: value {name!r} is defined twice")
             computed.add(name)
         if not any(node.output):
             raise InvalidModelError(f"{where}: {node.op_type} node {node.name!r} has no output")
-    known = computed.union(fed, stored)
+    known = computed | given
     for node in graph.node:
         for name in node.input:
             if name and name not in known:

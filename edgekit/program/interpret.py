@@ -90,9 +90,7 @@ class Interpreter:
             tensor = self.program.tensors[state.read]
             self._state[state.read] = np.full(tensor.shape, state.initial, tensor.dtype.numpy)
 
-    def run(
-        self, inputs: Mapping[str, Array], observe: Observer | None = None
-    ) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
         """Reset the state and run once; see :meth:`step`."""
         self.reset()
         return self.step(inputs, observe)

@@ -167,9 +167,7 @@ class Tensor:
         return self.type.bytes
 
     @classmethod
-    def constant(
-        cls, name: str, data: Array, quantization: Quantization | None = None
-    ) -> Tensor:
+    def constant(cls, name: str, data: Array, quantization: Quantization | None = None) -> Tensor:
         """A constant; the array is copied, made contiguous and read-only."""
         dtype = DType(np.dtype(data.dtype).name)
         array = np.array(data, dtype=dtype.numpy, order="C", copy=True)

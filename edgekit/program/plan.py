@@ -269,7 +269,7 @@ def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> Memo
     count = len(members)
     return MemoryPlan(
         buffers=tuple(sorted(placed[:count], key=lambda b: (b.start, b.offset))),
-        scratch={k: b for k, b in zip(keys[count:], placed[count:], strict=True)},
+        scratch=dict(zip(keys[count:], placed[count:], strict=True)),
         arena_bytes=arena,
         peak_bytes=peak_bytes(sizes, spans),
     )
@@ -323,7 +323,9 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[1] and b[0] < a[1]
 
 
-def _gaps(i: int, placed: Mapping[int, int], sizes: list[int], spans: list[tuple[int, int]]) -> list[int]:
+def _gaps(
+    i: int, placed: Mapping[int, int], sizes: list[int], spans: list[tuple[int, int]]
+) -> list[int]:
     """Offsets where buffer `i` fits right behind a neighbour or at 0, lowest first."""
     taken = sorted((placed[j], placed[j] + sizes[j]) for j in placed if _meet(spans[i], spans[j]))
     found, level = [], 0

@@ -161,15 +161,20 @@ def load(text: str | bytes, blob: bytes) -> Program:
                 for t in (_tensor(e, blob, f"tensors[{i}]") for i, e in _items(document, "tensors"))
             },
             operations=tuple(
-                _operation(entry, f"operations[{i}]")
-                for i, entry in _items(document, "operations")
+                _operation(entry, f"operations[{i}]") for i, entry in _items(document, "operations")
             ),
             inputs=decode(tuple[Boundary, ...], document["inputs"], "inputs"),
             outputs=decode(tuple[Boundary, ...], document["outputs"], "outputs"),
             state=decode(tuple[State, ...], document["state"], "state"),
             source=decode(str, document["source"], "source"),
         )
-    except (FieldError, KeyError, RecursionError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        FieldError,
+        KeyError,
+        RecursionError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:
         raise InvalidModelError(f"not a serialised Program: {error}") from error
     try:
         return verify(program, stage="load")

@@ -30,7 +30,12 @@ def _bytes(array: Array) -> Array:
 
 
 def companion_files(
-    emission: Emission, vectors: Sequence[Vector], *, separate_weights: bool, seed: int, version: str
+    emission: Emission,
+    vectors: Sequence[Vector],
+    *,
+    separate_weights: bool,
+    seed: int,
+    version: str,
 ) -> dict[str, str]:
     """Text files by path in the artifact.
 

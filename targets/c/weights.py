@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import struct
 import zlib
@@ -71,11 +72,11 @@ class Weights:
         """Magic, layout, bytes and CRC-32."""
         return MAGIC, self.layout, self.bytes, zlib.crc32(self._body())
 
-    def blob(self) -> bytes:
+    def blob(self) -> builtins.bytes:
         """The struct's bytes, little-endian: what a separate weight file holds."""
         return HEADER.pack(*self.header()) + self._body()
 
-    def _body(self) -> bytes:
+    def _body(self) -> builtins.bytes:
         arrays = (m.data.astype(np.dtype(m.data.dtype).newbyteorder("<")) for m in self.members)
         body = b"".join(a.tobytes() for a in arrays)
         return body + bytes(self.bytes - HEADER.size - len(body))

@@ -263,10 +263,10 @@ def test_a_model_too_large_for_the_board(tmp_path: Path) -> None:
     [
         (None, "absent.tflite", InvalidModelError, "No such file"),
         (b"", "empty.tflite", InvalidModelError, "empty|truncated|too short|bytes"),
-        (b"hello world, no model", "text.tflite", InvalidModelError, ""),
+        (b"hello world, no model", "text.tflite", InvalidModelError, "text.tflite"),
         (b"\x80\x04]q\x00.", "pickle.onnx", InvalidModelError, "pickle"),
         (b"x", "model.pt", InvalidModelError, "never loaded"),
-        (b"x", "model.h5", InvalidModelError, "reads .tflite and .onnx"),
+        (b"x", "model.h5", InvalidModelError, r"reads \.tflite and \.onnx"),
     ],
 )
 def test_no_model(
@@ -287,15 +287,15 @@ def test_options_that_make_no_sense(model: Path, float_model: Path, tmp_path: Pa
         edgekit.export(model, target="cortex-m44", output=out)
     with pytest.raises(UsageError, match="unknown options"):
         edgekit.export(model, target="host", output=out, colour="red")
-    with pytest.raises(UsageError, match="precision is 'int3'"):
+    with pytest.raises(UsageError, match="precision is .int3."):
         edgekit.export(model, target="host", output=out, precision="int3")
     with pytest.raises(UsageError, match="give calibration data"):
         edgekit.export(float_model, target="host", output=out)
-    with pytest.raises(UsageError, match="deployed\\s+as it is"):
+    with pytest.raises(UsageError, match="as it is"):
         edgekit.export(model, target="host", output=out, calibration=calibration())
     with pytest.raises(UsageError, match="quantised"):
         edgekit.export(model, target="host", output=out, precision="float32")
-    with pytest.raises(UnsupportedError, match="torch.onnx.export"):
+    with pytest.raises(UnsupportedError, match=r"torch\.onnx\.export"):
         edgekit.export(object(), target="host", output=out)
     assert not out.exists()
 

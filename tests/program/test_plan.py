@@ -6,14 +6,13 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.program.fuse import fuse_residual
-from edgekit.program.ir import DType, Program, TensorType
-from edgekit.program.plan import allocate, pack, peak_bytes, plan_memory
+from edgekit.program.ir import Program
+from edgekit.program.plan import pack, peak_bytes, plan_memory
 from edgekit.program.tflite import read
 
 

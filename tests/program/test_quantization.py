@@ -32,7 +32,9 @@ def per_tensor(scale: float, zero_point: int, dtype: DType) -> Quantization:
     return Quantization.per_tensor(scale, zero_point if dtype == INT8 else 0)
 
 
-def litert(x: np.ndarray, x_given: Quantization | None, y: DType, y_given: Quantization | None):  # type: ignore[no-untyped-def]
+def litert(
+    x: np.ndarray, x_given: Quantization | None, y: DType, y_given: Quantization | None
+) -> np.ndarray:
     """LiteRT's QUANTIZE, or its DEQUANTIZE where `y` is float32."""
     from tests.support.litert_operator import Port, litert_operator
 

@@ -90,7 +90,9 @@ def test_a_changed_document_is_refused_or_valid(path: tuple[Any, ...], junk: Any
         return
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": 2}', '{"schema": 1}', "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": 2}', '{"schema": 1}', "[" * 5000]
+)
 def test_no_program(text: str) -> None:
     """Not JSON, another schema, nothing in it, nested without end."""
     with pytest.raises(InvalidModelError):

@@ -89,7 +89,11 @@ def violations() -> list[tuple[str, Program, str]]:
         ),
         ("7 state", loop.replace(outputs=(Boundary("h", "h", (1, 4)),)), "is state"),
         ("8 type", loop.replace(state=(State("h", "x"),)), "its update"),
-        ("8 written", loop.replace(state=(State("next", "next"),)), "also constant, fed or written"),
+        (
+            "8 written",
+            loop.replace(state=(State("next", "next"),)),
+            "also constant, fed or written",
+        ),
         ("8 at once", loop.replace(state=(State("h", "h"),)), "updated with state"),
     ]
 

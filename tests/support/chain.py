@@ -20,7 +20,7 @@ STRICT = ("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wsign-conversion", "-
 
 
 def combine(cases: Sequence[Case], name: str = "grid") -> tuple[Program, list[dict[str, Array]]]:
-    """Many small Programs as one with all their inputs and outputs; and as many samples as all have.
+    """Many small Programs as one with all their inputs and outputs, and their samples.
 
     One library then holds them all, each kernel compiled once.
     """
@@ -36,9 +36,7 @@ def combine(cases: Sequence[Case], name: str = "grid") -> tuple[Program, list[di
         prefix = f"c{number}/"
         for tensor in case.program.tensors.values():
             key = prefix + tensor.name
-            tensors[key] = Tensor(
-                key, tensor.shape, tensor.dtype, tensor.quantization, tensor.data
-            )
+            tensors[key] = Tensor(key, tensor.shape, tensor.dtype, tensor.quantization, tensor.data)
         for op in case.program.operations:
             operations.append(
                 Operation(

@@ -1,4 +1,4 @@
-"""Random small int8 networks: branches, residual additions, concatenation, pooling, a classifier."""
+"""Random small int8 networks: branches, residual additions, concatenation, pooling."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class NetworkBuilder:
         return self.apply(operator, x, self.constant(w), self.constant(b), q=y)
 
     def residual(self, x: str) -> str:
-        """x + conv(conv(x))."""
+        """Sum of x and conv(conv(x))."""
         branch = self.conv(self.conv(x, same=True), same=True)
         y = self.quantization()
         pair = (x, branch) if self.rng.random() < 0.5 else (branch, x)
@@ -93,7 +93,7 @@ class NetworkBuilder:
         return self.apply(operator, *pair, q=y)
 
     def gate(self, x: str) -> str:
-        """x · sigmoid(x)."""
+        """Product of x and sigmoid(x)."""
         y, s = self.quantization(), Quantization.per_tensor(1 / 256, -128)
         gate = self.apply(Sigmoid.quantized(x=self.q(x), y=s), x, q=s)
         return self.apply(Mul.quantized(a=self.q(x), b=s, y=y), x, gate, q=y)
@@ -105,7 +105,7 @@ class NetworkBuilder:
         return self.apply(operator, x, q=self.q(x))
 
     def fork(self, x: str) -> str:
-        """x beside its maximum over 3×3, joined along the channels."""
+        """The input beside its maximum over 3×3, joined along the channels."""
         other = self.apply(
             MaxPool2D(kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1), clamp=(-128, 127)),
             x,

@@ -146,7 +146,9 @@ int main(void)
 }
 """
     )
-    sources = [str(p) for name in ("first", "second") for p in (tmp_path / name / "src").glob("*.c")]
+    sources = [
+        str(p) for name in ("first", "second") for p in (tmp_path / name / "src").glob("*.c")
+    ]
     command = ["cc", *STRICT, "-std=c99", "-ffp-contract=off", *SANITIZE]
     command += ["-I", str(tmp_path / "first/src"), "-I", str(tmp_path / "second/src")]
     command += ["-o", str(tmp_path / "both"), str(tmp_path / "main.c"), *sources]
@@ -160,7 +162,9 @@ int main(void)
 
 
 @pytest.mark.parametrize("make", [residual_network, recurrent_network])
-@pytest.mark.parametrize("compiler", ["gcc", pytest.param("clang", marks=pytest.mark.needs("clang"))])
+@pytest.mark.parametrize(
+    "compiler", ["gcc", pytest.param("clang", marks=pytest.mark.needs("clang"))]
+)
 def test_clean_under_warnings_and_sanitizers(tmp_path: Path, make: object, compiler: str) -> None:
     """Every warning is an error, and the self-test runs, under GCC's sanitizers too."""
     emission = emit(make(), version="test")
@@ -255,9 +259,7 @@ def test_weights_check_sees_a_flipped_bit(tmp_path: Path) -> None:
 def test_hostile_names_stay_inside_comments() -> None:
     """Quotes, newlines and comment ends from a model never reach C as they are."""
     program = residual_network('evil"; */ int x;\n#include "/etc/passwd')
-    emission = emit(
-        program.replace(source='a"*/\n#error\n'), version="test"
-    )
+    emission = emit(program.replace(source='a"*/\n#error\n'), version="test")
     for name, text in emission.library.files.items():
         assert isinstance(text, str)
         assert "#error" not in [line.strip() for line in text.splitlines()], name

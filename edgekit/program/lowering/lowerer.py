@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import hashlib
+from collections.abc import Container, Hashable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -44,6 +45,9 @@ class Lowerer:
         self._operation_names: set[str] = set()
         self._real: dict[tuple[str, Quantization], str] = {}
         self._producers: dict[str, Operation] = {}
+        self._constants: dict[Hashable, str] = {}
+        self._transposed: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
+        self._requantized: dict[tuple[str, Quantization, Quantization], str] = {}
 
     # Values
 
@@ -95,10 +99,18 @@ class Lowerer:
     # Tensors and operations
 
     def constant(self, array: Array, name: str, quantization: Quantization | None = None) -> str:
-        """Add a constant tensor; returns its name, `name` or one like it."""
+        """Add a constant tensor; returns its name, `name` or one like it.
+
+        A constant with the same content that is there already is shared.
+        """
         tensor = Tensor.constant(self._free_name(name), array, quantization)
-        self.tensors[tensor.name] = tensor
-        return tensor.name
+        assert tensor.data is not None
+        content = hashlib.sha256(tensor.data.tobytes()).digest()
+        key = tensor.dtype, tensor.shape, quantization, content
+        if key not in self._constants:
+            self.tensors[tensor.name] = tensor
+            self._constants[key] = tensor.name
+        return self._constants[key]
 
     def emit(
         self,
@@ -222,14 +234,16 @@ class Lowerer:
         if len(extents) > MAX_RANK:
             name = node if isinstance(node, str) else label(node)
             raise UnsupportedError(f"{name}: needs a transpose of {len(extents)} axes")
-        viewed = self.view(node, value.tensor, extents)
-        return self.emit(
-            node,
-            Transpose(permutation),
-            viewed,
-            name=value.tensor,
-            quantization=source.quantization,
-        )
+        key = value.tensor, extents, permutation
+        if key not in self._transposed:
+            self._transposed[key] = self.emit(
+                node,
+                Transpose(permutation),
+                self.view(node, value.tensor, extents),
+                name=value.tensor,
+                quantization=source.quantization,
+            )
+        return self._transposed[key]
 
     def plain(self, node: onnx_ir.Node | str, value: Value) -> Value:
         """The value in the source's own order and shape."""
@@ -261,15 +275,16 @@ class Lowerer:
         assert value.quantization is not None
         if value.quantization == quantization:
             return value
-        operator = Requantize.quantized(x=value.quantization, y=quantization)
-        source = self.tensors[value.tensor]
-        if source.data is not None:
-            tensor = self.constant(operator.reference(source.data)[0], source.name, quantization)
-        else:
-            tensor = self.emit(
-                node, operator, value.tensor, name=value.tensor, quantization=quantization
-            )
-        return Value(tensor, value.arrangement, quantization)
+        key = value.tensor, value.quantization, quantization
+        if key not in self._requantized:
+            operator = Requantize.quantized(x=value.quantization, y=quantization)
+            name, data = value.tensor, self.tensors[value.tensor].data
+            if data is not None:
+                tensor = self.constant(operator.reference(data)[0], name, quantization)
+            else:
+                tensor = self.emit(node, operator, name, name=name, quantization=quantization)
+            self._requantized[key] = tensor
+        return Value(self._requantized[key], value.arrangement, quantization)
 
     def weights(self, node: onnx_ir.Node, value: onnx_ir.Value) -> Weights | None:
         """A constant operand: float32, or int8 behind DequantizeLinear; None if it is computed.

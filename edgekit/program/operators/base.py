@@ -58,7 +58,7 @@ class Operator:
         raise AssertionError(f"{self.name} has no shape rule")
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
-        """Exact value of the outputs, computed with NumPy; what every kernel must equal to the bit."""
+        """Exact value of the outputs; every kernel must equal it to the bit."""
         raise AssertionError(f"{self.name} has no reference")
 
     def macs(self, *inputs: TensorType | None) -> int:
@@ -87,7 +87,8 @@ def operator(
         inputs: names separated by blanks, ``?`` behind an optional one, ``*`` behind the last for
             any number.
         outputs: likewise.
-        in_place, alias: see :class:`Operator`.
+        in_place: see :class:`Operator`.
+        alias: see :class:`Operator`.
 
     Raises:
         ValueError: the name is taken or the class is no frozen dataclass.

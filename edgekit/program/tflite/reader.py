@@ -30,6 +30,9 @@ _TABLES = (arithmetic, shapes, weighted)
 LISTED = 20
 """Most places that a message lists."""
 
+MOST_BOUNDARIES = 1024
+"""Most inputs, and most outputs."""
+
 NO_TENSOR = -1
 """Tensor index that stands for an absent optional input."""
 
@@ -126,8 +129,8 @@ class _Graph:
     def program(self, name: str, source: str) -> Program:
         """Read every operator and put the Program together."""
         builtins = self._builtins()
-        inputs = self._indices(self._subgraph, "inputs")
-        outputs = self._indices(self._subgraph, "outputs")
+        inputs = self._boundary_indices("inputs")
+        outputs = self._boundary_indices("outputs")
         for index in inputs:
             self._tensors.require_static(index)
         for index, (builtin, operator) in enumerate(builtins):
@@ -218,6 +221,21 @@ class _Graph:
     def _indices(self, table: Table, key: str) -> list[int]:
         values = table[key]
         return [] if values is None else [int(v) for v in values]
+
+    def _boundary_indices(self, key: str) -> list[int]:
+        """Tensors that are fed or returned."""
+        indices = self._indices(self._subgraph, key)
+        if len(indices) > MOST_BOUNDARIES:
+            raise UnsupportedError(
+                f"{self._label}: has {len(indices)} {key}, at most {MOST_BOUNDARIES} are supported"
+            )
+        for index, count in Counter(indices).items():
+            if count > 1:
+                raise UnsupportedError(
+                    f"{self._label}: tensor {index} {self._tensors.source_name(index)!r} is "
+                    f"{count} times among the {key}, supported is once"
+                )
+        return indices
 
     def _boundary(self, index: int) -> Boundary:
         tensor = self._tensors[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import NoReturn
 
 import numpy as np
@@ -45,6 +46,7 @@ class TensorReader:
         self._file = file
         self._allow_int16 = allow_int16
         self._names: dict[int, str] = {}
+        self._suffixes: Counter[str] = Counter()
         self.opened: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
@@ -90,10 +92,11 @@ class TensorReader:
                 )
 
     def _add(self, tensor: Tensor) -> Tensor:
-        name, count = tensor.name, 1
+        name = tensor.name
         while name in self.opened:
-            name = f"{tensor.name}:{count}"
-            count += 1
+            # Counting on from the last suffix keeps thousands of equal names from taking forever.
+            self._suffixes[tensor.name] += 1
+            name = f"{tensor.name}:{self._suffixes[tensor.name]}"
         if name != tensor.name:
             tensor = Tensor(name, tensor.shape, tensor.dtype, tensor.quantization, tensor.data)
         self.opened[name] = tensor

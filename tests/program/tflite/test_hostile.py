@@ -267,6 +267,22 @@ def test_shared_parts_do_not_multiply() -> None:
     assert peak < 40 * len(data) + 2**22
 
 
+@needs_litert
+def test_equal_names_do_not_slow_down() -> None:
+    """Thousands of tensors of one name are renamed in one pass."""
+    b = TFLiteBuilder()
+    tensors = [b.tensor("x", (1, 4), "int8", scale=0.5) for _ in range(4001)]
+    for made, given_tensor in zip(tensors[1:], tensors[:-1], strict=True):
+        b.operator("RELU", [given_tensor], [made])
+        b.operators[-1].opcodeIndex = 0
+    model = b.build(tensors[:1], tensors[-1:])
+    begin = time.perf_counter()
+    program = read(model)
+    assert time.perf_counter() - begin < 10
+    assert len(program.tensors) == 4001
+    assert "x:4000" in program.tensors
+
+
 def test_budget_stops_repeated_reading() -> None:
     """A vector that is decoded again and again."""
     layout = Layout()

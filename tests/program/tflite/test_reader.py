@@ -307,6 +307,16 @@ def no_outputs(model: Any) -> None:
     model.subgraphs[0].outputs = []
 
 
+def two_outputs(model: Any) -> None:
+    """One tensor returned twice."""
+    model.subgraphs[0].outputs = list(model.subgraphs[0].outputs) * 2
+
+
+def many_outputs(model: Any) -> None:
+    """More outputs than any network has."""
+    model.subgraphs[0].outputs = list(range(2000))
+
+
 REFUSED: list[tuple[Callable[[Any], None], type[EdgekitError], str]] = [
     (several_subgraphs, UnsupportedError, "has 2 subgraphs, supported is one"),
     (other_version, UnsupportedError, "schema version 2, supported is 3"),
@@ -354,6 +364,8 @@ REFUSED: list[tuple[Callable[[Any], None], type[EdgekitError], str]] = [
     (other_pool_scale, InvalidModelError, "'pooled' .scale 0.31, zero point 7. must be quantised"),
     (other_softmax, EdgekitError, r"operator 6 \(SOFTMAX\).*0.01"),
     (no_outputs, InvalidModelError, "no output"),
+    (two_outputs, UnsupportedError, "'output' is 2 times among the outputs"),
+    (many_outputs, UnsupportedError, "has 2000 outputs, at most 1024"),
 ]
 
 
