@@ -12,6 +12,7 @@
     │   └── DoesNotFitError                        more memory than the board has
     ├── DeviceMissingError           exit code 4   no such device, or it does not answer
     │   └── ToolchainMissingError                  no compiler or emulator for this target
+    ├── EmulationError               exit code 1   emulated code faulted, strayed or did not end
     └── VerificationError            exit code 1   two things that must be equal are not
 
 A message says what is wrong, where, and what would be right. Programming mistakes inside edgekit
@@ -73,3 +74,17 @@ class ToolchainMissingError(DeviceMissingError):
 
 class VerificationError(EdgekitError):
     """Two results that must be equal differ."""
+
+
+class EmulationError(EdgekitError):
+    """Emulated code stopped: a fault, an access outside its memories, or no end in sight.
+
+    Attributes:
+        pc: address of the instruction, None where it is not known.
+        address: what was accessed, None for other reasons.
+    """
+
+    def __init__(self, message: str, pc: int | None = None, address: int | None = None) -> None:
+        super().__init__(message)
+        self.pc = pc
+        self.address = address

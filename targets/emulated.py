@@ -39,8 +39,9 @@ class EmulatedMachine:
         self._arena = self.emulator.symbol("ek_arena")
         self._context = self.emulator.symbol("ek_context")
         state = self.emulator.symbol("ek_state") if self._library.state_bytes else 0
+        weights = elf.symbols.get("ek_weights_blob", 0)
         code = self.emulator.call(
-            self._library.symbol("init"), self._context, self._arena, state, 0
+            self._library.symbol("init"), self._context, self._arena, state, weights
         )
         assert code == 0, f"init answered {code}"
 

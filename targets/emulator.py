@@ -17,7 +17,7 @@ from typing import Any, Self
 import unicorn
 from unicorn import arm_const as arm
 
-from edgekit.errors import DoesNotFitError, EdgekitError, UnsupportedError
+from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.cores import Memory
 from edgekit.targets.cycles import Block, Decoder
 from edgekit.targets.elf import Elf
@@ -69,20 +69,6 @@ class _Refused:
     reason: str
     address: int
     pc: int
-
-
-class EmulationError(EdgekitError):
-    """Emulated code stopped: a fault, an access outside its memories, or no end in sight.
-
-    Attributes:
-        pc: address of the instruction, None where it is not known.
-        address: what was accessed, None for other reasons.
-    """
-
-    def __init__(self, message: str, pc: int | None = None, address: int | None = None) -> None:
-        super().__init__(message)
-        self.pc = pc
-        self.address = address
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from edgekit.targets.toolchain import Toolchain, find_toolchain
 TEMPLATE_FOLDER = Path(__file__).parent / "microcontroller" / "image"
 STACK_BYTES = 4096
 STACK_ALIGNMENT = 8
+BLOB_SOURCE = "ek_weights_blob.c"
+"""File that holds the weights of a library that expects them apart from its code."""
 
 _ADDRESS_SPACE = 1 << 32
 _UNLIMITED = 1 << 28
@@ -360,19 +362,35 @@ def _compile(library: Library, target: Target, toolchain: Toolchain, folder: Pat
     main = _render(
         "main.c.j2",
         library=library,
+        blob=library.blob is not None,
         status=Status,
         input_bytes=sum(port.bytes for port in library.inputs),
         output_bytes=sum(port.bytes for port in library.outputs),
     )
     _write(folder / "harness" / "main.c", main)
     include = ["model", *(f"model/{name}" for name in library.include_folders if name != ".")]
+    sources = ["harness/main.c", *(f"model/{name}" for name in library.sources)]
+    if library.blob is not None:
+        _write(folder / "model" / BLOB_SOURCE, _blob_source(library.blob, library.arena_alignment))
+        sources.append(f"model/{BLOB_SOURCE}")
     objects = toolchain.compile_objects(
-        ["harness/main.c", *(f"model/{name}" for name in library.sources)],
+        sources,
         target=target,
         folder=folder,
         include=include,
     )
     return [*support, *objects]
+
+
+def _blob_source(blob: bytes, alignment: int) -> str:
+    """C that holds a blob of weights; the assembler's include is no option for every toolchain."""
+    lines = (", ".join(map(str, blob[i : i + 20])) for i in range(0, len(blob), 20))
+    return (
+        "#include <stdint.h>\n\n"
+        f"extern const uint8_t ek_weights_blob[{len(blob)}];\n"
+        f'__attribute__((section(".ek_weights"), aligned({alignment})))\n'
+        f"const uint8_t ek_weights_blob[{len(blob)}] = {{\n" + ",\n".join(lines) + "\n};\n"
+    )
 
 
 def _support_files(toolchain: Toolchain, target: Target) -> dict[str, bytes]:

@@ -120,6 +120,13 @@ class Library:
         return tuple(sorted(name for name in self.files if name.endswith(".c")))
 
     @property
+    def blob(self) -> bytes | None:
+        """The weights as one file, where they were left out of the code."""
+        content = self.files.get(f"{self.name}_weights.bin")
+        assert content is None or isinstance(content, bytes)
+        return content
+
+    @property
     def include_folders(self) -> tuple[str, ...]:
         """The folders that hold headers, sorted."""
         headers = (name for name in self.files if name.endswith(".h"))

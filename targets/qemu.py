@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from edgekit.errors import ToolchainMissingError, UnsupportedError
+from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets.cores import QemuMachine
-from edgekit.targets.emulator import EmulationError
 from edgekit.targets.image import Image, Status
 from edgekit.targets.target import Target
 from edgekit.targets.toolchain import clean_environment

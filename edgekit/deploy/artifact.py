@@ -221,9 +221,7 @@ def open_library(library: Library, where: Target, device: str, elf: Elf | None) 
         ToolchainMissingError: what the device needs is not installed.
     """
     if device == "local":
-        blob = next((v for k, v in library.files.items() if k.endswith("_weights.bin")), None)
-        assert blob is None or isinstance(blob, bytes)
-        return HostMachine(library, blob)
+        return HostMachine(library, library.blob)
     if device == "qemu":
         return BootedMachine(library, where)
     if device == "emulator":

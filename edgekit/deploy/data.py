@@ -147,8 +147,12 @@ def _typed(
     if not np.isfinite(real).all():
         raise InvalidDataError(f"array {key!r} holds NaN or infinity")
     scale, zero_point = arrays.get("scale"), arrays.get("zero_point")
-    described = scale is not None and zero_point is not None
-    if values.dtype.kind in "iu" and described and scale.ndim == zero_point.ndim == 0:
+    if (
+        values.dtype.kind in "iu"
+        and scale is not None
+        and zero_point is not None
+        and scale.ndim == zero_point.ndim == 0
+    ):
         real = (real - float(zero_point)) * float(scale)
     if not tensor.dtype.is_integer:
         return real.astype(np.float32)

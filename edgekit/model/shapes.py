@@ -97,7 +97,7 @@ def _infer_types(node: onnx_ir.Node) -> None:
 @_rule(
     *("Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Tanh", "Softmax"),
     *("Identity", "Dropout", "Cast", "BatchNormalization", "LayerNormalization"),
-    *("QuantizeLinear", "DequantizeLinear", "Neg", "Sqrt", "Floor", "Ceil", "Not", "Abs"),
+    *("QuantizeLinear", "DequantizeLinear", "Neg", "Sqrt", "Floor", "Ceil", "Not", "Abs", "PRelu"),
 )
 def _same(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
     return [shapes[0]]

@@ -122,7 +122,9 @@ class Interpreter:
                 observe(boundary.tensor, values[boundary.tensor])
         for op in program.operations:
             arguments = [None if n is None else values[n] for n in op.inputs]
-            results = op.operator.reference(*arguments)
+            # Overflow to infinity is a value like any other, here as in C.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                results = op.operator.reference(*arguments)
             for name, value in zip(op.outputs, results, strict=True):
                 values[name] = value
                 if observe is not None:

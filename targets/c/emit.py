@@ -179,6 +179,7 @@ class _Emitter:
             for i, op in enumerate(o for o in program.operations if o.name in calls)
         ]
         self.state_offsets = self._place_state()
+        self.derived: dict[str, str] = {}
         self.weights, self.member_of = self._collect_weights()
 
     def _place_state(self) -> dict[str, int]:
@@ -193,16 +194,20 @@ class _Emitter:
         return sum(-(-self.program.tensors[s.read].bytes // 16) * 16 for s in self.program.state)
 
     def _collect_weights(self) -> tuple[Weights, dict[str, str]]:
-        """Every constant once: tensors by name, derived constants per step."""
+        """Every constant once: tensors by name, derived constants by content."""
         members: list[Member] = []
         by_tensor: dict[str, str] = {}
+        by_content: dict[tuple[str, bytes], str] = {}
         for step in self.steps:
             label = f"{step.operation.operator.name}_{step.index}"
             ports = dict(zip(step.operation.inputs, step.operation.operator.inputs, strict=False))
             for argument in step.call.arguments:
                 if isinstance(argument, Derived):
-                    member = Member(f"{label}_{argument.label}", argument.data, step.operation.name)
-                    members.append(member)
+                    own = f"{label}_{argument.label}"
+                    content = (str(argument.data.dtype), argument.data.tobytes())
+                    if by_content.setdefault(content, own) == own:
+                        members.append(Member(own, argument.data, step.operation.name))
+                    self.derived[own] = by_content[content]
                 for value in _values(argument):
                     root = self.roots[value.tensor]
                     data = self.program.tensors[root].data
@@ -237,7 +242,8 @@ class _Emitter:
                 note = f"{kind.dtype}{list(kind.shape)} {text.comment(argument.tensor, 48)}"
                 rendered.append((self.location(argument.tensor), note))
             elif isinstance(argument, Derived):
-                rendered.append((f"ctx->weights->{label}_{argument.label}", ""))
+                member = self.derived[f"{label}_{argument.label}"]
+                rendered.append((f"ctx->weights->{member}", ""))
             elif isinstance(argument, Scratch):
                 assert scratch is not None
                 rendered.append((f"ARENA({scratch.offset + within})", "scratch"))

@@ -46,6 +46,7 @@ class WeightedLayer:
         w_scale: one for all channels, one per channel, or None for chosen ones per channel.
         w: weights, repeated; None for seeded ones.
         bias: ``random``, ``none``, or the values, repeated.
+        constant_x: what every input is, instead of being fed.
     """
 
     name: str
@@ -61,6 +62,7 @@ class WeightedLayer:
     w_scale: tuple[float, ...] | None = None
     w: tuple[int, ...] | None = None
     bias: str | tuple[int, ...] = "random"
+    constant_x: int | None = None
 
     @property
     def id(self) -> str:
@@ -130,9 +132,11 @@ class WeightedLayer:
     def case(self) -> Case:
         """One cell of the grid."""
         w, bias = self.weights()
+        x = TensorType(self.x, self.dtype)
+        fixed = self.constant_x
         program = one_operator(
             self.operator(),
-            TensorType(self.x, self.dtype),
+            x if fixed is None else ("const", np.full(x.shape, fixed, x.dtype.numpy)),
             ("const", w),
             None if bias is None else ("const", bias),
             name=self.kind,
@@ -363,6 +367,27 @@ def _wrapping() -> list[Layer]:
     ]
 
 
+def _long_sums() -> list[Layer]:
+    """Sums of int16 products that leave int32, with enough of one sign."""
+    long = Layer(
+        name="long-sum",
+        dtype=DType.INT16,
+        x=(1, 24, 24, 1),
+        kernel=(24, 24),
+        padding="VALID",
+        outputs=5,
+        w=(-128,),
+        constant_x=-32768,
+        y_scale=100.0,
+    )
+    return [
+        long,
+        replace(long, name="long-run", x=(1, 1, 1, 1100), kernel=(1, 1), w=(127,)),
+        replace(long, kind="depthwise"),
+        replace(long, kind="transpose", x=(1, 1, 1, 1100), kernel=(1, 1)),
+    ]
+
+
 def layers(*, tflite: bool) -> list[Layer]:
     """The grid, or what of it TFLite can express."""
     every = [k for layer in ANY_KIND for k in _kinds(layer)] + _only()
@@ -371,7 +396,7 @@ def layers(*, tflite: bool) -> list[Layer]:
         every += _beyond_tflite()
     found = [replace(layer, dtype=dtype) for layer in every for dtype in DTYPES]
     found += [replace(layer, dtype=dtype) for layer in integer for dtype in DTYPES[:2]]
-    return found if tflite else found + _wrapping()
+    return found if tflite else found + _wrapping() + _long_sums()
 
 
 def residual_case(dtype: DType, activation: Activation) -> Case:

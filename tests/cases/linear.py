@@ -61,7 +61,12 @@ QUANTIZED = [
     Dense(name="per-output", w_scale=None, outputs=13),
     Dense(name="saturating", y_scale=0.001),
     TIES,
-    replace(TIES, name="ties-between-thirds", y_scale=0.75, w_scale=(0.5, 0.375, 1.125) * 4),
+    replace(
+        TIES,
+        name="ties-between-thirds",
+        y_scale=0.75,
+        w_scale=(0.125, 0.625, 0.875, 1.375, 1.625, 0.0625) * 2,
+    ),
     replace(
         SINGLE_PRODUCT,
         name="shifts-down",
@@ -80,8 +85,8 @@ QUANTIZED = [
         w_scale=(1.0, 2.0, 3.7, 100.0, 127.5, 8000.0),
     ),
 ]
-"""Special for integers. A ratio of scales with a 3 below brings products one float64 step away from
-a tie, which rounds to the tie."""
+"""Special for integers. Where 3 divides the ratio of the scales, float64 products come within half
+a step of a tie and round to it."""
 
 ANY_DTYPE = [
     Dense(name="plain"),
@@ -125,6 +130,17 @@ HUGE_BIAS = replace(
 )
 """Accumulators about where they saturate."""
 
+LONG_SUM = Dense(
+    name="long-sum",
+    dtype=DType.INT16,
+    x=(1, 1100),
+    outputs=5,
+    w=(-128,),
+    constant_x=-32768,
+    y_scale=100.0,
+)
+"""Leaves int32."""
+
 
 def layers(*, litert: bool) -> list[Dense]:
     """Fully connected layers: the grid, or what of it LiteRT defines."""
@@ -132,7 +148,7 @@ def layers(*, litert: bool) -> list[Dense]:
     integer = QUANTIZED if litert else QUANTIZED + BEYOND_LITERT[1:]
     found = [replace(layer, dtype=dtype) for layer in every for dtype in DTYPES]
     found += [replace(layer, dtype=dtype) for layer in integer for dtype in DTYPES[:2]]
-    return found if litert else [*found, HUGE_BIAS]
+    return found if litert else [*found, HUGE_BIAS, LONG_SUM]
 
 
 @dataclass(frozen=True, kw_only=True)

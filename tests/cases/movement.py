@@ -16,7 +16,7 @@ from edgekit.program.operators.movement import (
 )
 from tests.cases.case import Case, one_operator
 
-DTYPES = (DType.INT8, DType.INT16, DType.INT32, DType.FLOAT32)
+DTYPES = tuple(DType)
 
 Shape = tuple[int, ...]
 

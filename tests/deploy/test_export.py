@@ -322,3 +322,32 @@ def test_pickled_calibration_is_not_loaded(float_model: Path, tmp_path: Path) ->
     np.savez(path, x=np.array([{"a": 1}], dtype=object))
     with pytest.raises(InvalidDataError, match="pickle"):
         edgekit.export(float_model, target="host", calibration=path, output=tmp_path / "out")
+
+
+def test_separate_weights_run_everywhere(model: Path, tmp_path: Path) -> None:
+    """The blob lies beside the code; host and emulator are given its address."""
+    artifact = edgekit.export(
+        model, target="cortex-m33", separate_weights=True, output=tmp_path / "out"
+    )
+    blob = (tmp_path / "out" / "src" / "tiny_weights.bin").read_bytes()
+    assert artifact.manifest.memory.weights == len(blob)
+    assert artifact.verify().identical
+    assert artifact.verify(device="local").identical
+
+
+@pytest.mark.needs("qemu-system-arm")
+@pytest.mark.parametrize("target", ["cortex-m55", "mps3-an547", "nucleo-g0b1re"])
+def test_qemu_boots_what_was_exported(model: Path, tmp_path: Path, target: str) -> None:
+    """Verified over a batch and counted as a whole; layers cannot be told apart."""
+    artifact = edgekit.export(model, target=target, output=tmp_path / "out")
+    assert artifact.manifest.check.identical is True
+    x = np.random.default_rng(2).integers(-128, 128, (6, 6, 6, 2)).astype(np.int8)
+    report = artifact.verify({"x": x}, device="qemu")
+    assert report.identical
+    assert report.samples == 6
+    assert report.layers == ()
+    measured = artifact.bench({"x": x}, device="qemu")
+    assert measured.instructions is not None
+    assert len(measured.layers) == 1
+    with artifact.open("qemu") as session, pytest.raises(UnsupportedError, match="not layers"):
+        session.trace(x[:1])

@@ -18,8 +18,6 @@ from edgekit.program.operators.movement import (
     Split,
     Transpose,
 )
-from tests.cases import movement
-from tests.support.chain import check_host, combine
 from tests.support.litert import LiteRT, TFLiteBuilder
 from tests.support.oracle import assert_equals_litert
 from tests.support.tflite_models import options
@@ -220,12 +218,6 @@ def test_resize_indices_round_as_litert_does(modes: dict[str, bool]) -> None:
         for target, want in enumerate(LiteRT(b.build([x], results))(positions), start=1):
             got = operator.indices(source, target)
             assert got.tolist() == want.ravel().astype(int).tolist(), (source, target)
-
-
-@pytest.mark.needs("cc")
-def test_cases_in_host_c() -> None:
-    """The grid's cases in compiled C."""
-    check_host(*combine(movement.cases()))
 
 
 def image(*shape: int, dtype: DType = DType.INT8) -> TensorType:

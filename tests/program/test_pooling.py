@@ -11,8 +11,6 @@ from edgekit.program.fixed_point import Requant
 from edgekit.program.ir import DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
-from tests.cases import pooling
-from tests.support.chain import check_host, combine
 from tests.support.litert import TFLiteBuilder
 from tests.support.oracle import assert_equals_litert
 from tests.support.tflite_models import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, VALID, options
@@ -192,12 +190,6 @@ def test_mean_of_every_pair_rounds_as_litert_does() -> None:
 def test_float_mean_equals_litert(axes: list[int], keep_dims: bool) -> None:
     """The order of the sum is LiteRT's."""
     assert_equals_litert(mean_model((2, 7, 9, 5), axes, keep_dims, "float32", {}, {}))
-
-
-@pytest.mark.needs("cc")
-def test_cases_in_host_c() -> None:
-    """The grid's cases in compiled C."""
-    check_host(*combine(pooling.cases()))
 
 
 def test_average_rounds_halves_away_from_zero() -> None:

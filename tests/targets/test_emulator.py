@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgekit.errors import DoesNotFitError, UnsupportedError
+from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.board import Board
 from edgekit.targets.cores import CORES, Memory
-from edgekit.targets.emulator import Count, EmulationError, Emulator
+from edgekit.targets.emulator import Count, Emulator
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.target import of_board, target
 from edgekit.targets.toolchain import find_toolchain

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.errors import ToolchainMissingError, UnsupportedError
+from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets import qemu
 from edgekit.targets.cores import CORES
-from edgekit.targets.emulator import EmulationError
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.library import Library
 from edgekit.targets.qemu import qemu_target, run_image

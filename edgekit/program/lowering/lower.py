@@ -237,7 +237,8 @@ def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
     )
     if not quantised:
         return ()
-    lines, conversions = [], []
+    lines: list[str] = []
+    conversions: list[str] = []
     for operation in program.operations:
         names = (*operation.present_inputs, *operation.outputs)
         if all(program.tensors[n].dtype != DType.FLOAT32 for n in names):

@@ -138,16 +138,19 @@ def transpose_conv_2d(bound: Bound) -> Call:
         )
         for axis in (0, 1)
     )
-    shape = {
+    shape: dict[str, Parameter] = {
         "batches": x.shape[0],
         "channels": x.shape[3],
         "y_channels": y.shape[3],
         "groups": operator.groups,
-        "height": height,
-        "width": width,
     }
     return Call(
-        {"shape": shape, **output_parameters(operator, x.dtype)},
+        {
+            "shape": shape,
+            "height": height,
+            "width": width,
+            **output_parameters(operator, x.dtype),
+        },
         (
             bound.value(0),
             bound.value(1),

@@ -21,15 +21,13 @@ typedef struct {
     int32_t input_step;
 } ek_transpose_axis;
 
-/* Shapes x[N,H,W,C] and y[N,YH,YW,YC]. */
+/* The other axes of x[N,H,W,C] and y[N,YH,YW,YC]. */
 typedef struct {
     int32_t batches;
     int32_t channels;
     int32_t y_channels;
     int32_t groups; /* divides C and YC */
-    ek_transpose_axis height;
-    ek_transpose_axis width;
-} ek_transpose_conv_shape;
+} ek_transpose_channels;
 
 /* The taps that reach an output: tap + j * tap_step reads input - j * input_step, j < count. */
 typedef struct {
@@ -79,16 +77,17 @@ typedef struct {
 } ek_transpose_taps;
 
 /* The steps of every pixel. Rows and columns are still 0. */
-static inline ek_transpose_taps ek_transpose_steps(const ek_transpose_conv_shape *s)
+static inline ek_transpose_taps ek_transpose_steps(
+    const ek_transpose_channels *s, const ek_transpose_axis *height, const ek_transpose_axis *width)
 {
     ek_transpose_taps t = {0, 0, 0, 0, 0, 0, 0, 0};
 
     t.depth = s->channels / s->groups;
-    t.x_row = s->height.input_step * s->width.inputs * s->channels;
-    t.x_column = s->width.input_step * s->channels;
-    t.w_row = s->height.tap_step * s->width.taps * t.depth;
-    t.w_column = s->width.tap_step * t.depth;
-    t.filter = s->height.taps * s->width.taps * t.depth;
+    t.x_row = height->input_step * width->inputs * s->channels;
+    t.x_column = width->input_step * s->channels;
+    t.w_row = height->tap_step * width->taps * t.depth;
+    t.w_column = width->tap_step * t.depth;
+    t.filter = height->taps * width->taps * t.depth;
     return t;
 }
 

@@ -2,7 +2,8 @@
  *
  * Largest element of each window.
  *
- * x: float32 [N,H,W,C]; y: float32 [N,YH,YW,C]. Padding never wins. NaN is never the largest. y must not overlap x.
+ * x: float32 [N,H,W,C]; y: float32 [N,YH,YW,C]. Padding never wins, nor does NaN. y must not
+ * overlap x.
  */
 #ifndef EK_MAX_POOL_2D_F32_H
 #define EK_MAX_POOL_2D_F32_H

@@ -18,7 +18,9 @@ extern "C" {
 #endif
 
 typedef struct {
-    ek_transpose_conv_shape shape;
+    ek_transpose_channels shape;
+    ek_transpose_axis height;
+    ek_transpose_axis width;
     float clamp_min; /* bounds of y, may be infinite */
     float clamp_max;
 } ek_transpose_conv_2d_f32_params;

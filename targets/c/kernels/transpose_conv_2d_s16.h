@@ -18,7 +18,9 @@ extern "C" {
 #endif
 
 typedef struct {
-    ek_transpose_conv_shape shape;
+    ek_transpose_channels shape;
+    ek_transpose_axis height;
+    ek_transpose_axis width;
     int32_t clamp_min; /* bounds of y in -32768...32767 */
     int32_t clamp_max;
 } ek_transpose_conv_2d_s16_params;

@@ -38,16 +38,18 @@ void EK_FN(transpose_conv_2d_s8)(
     const int8_t *shift,
     int8_t *y)
 {
-    const ek_transpose_conv_shape *s = &p->shape;
-    const int32_t x_line = s->width.inputs * s->channels;
+    const ek_transpose_channels *s = &p->shape;
+    const ek_transpose_axis *height = &p->height;
+    const ek_transpose_axis *width = &p->width;
+    const int32_t x_line = width->inputs * s->channels;
     const int32_t y_depth = s->y_channels / s->groups;
-    ek_transpose_taps t = ek_transpose_steps(s);
+    ek_transpose_taps t = ek_transpose_steps(s, height, width);
 
-    for (int32_t n = 0; n < s->batches; ++n, x += s->height.inputs * x_line) {
-        for (int32_t y_row = 0; y_row < s->height.outputs; ++y_row) {
-            const ek_transpose_reach rows = ek_transpose_locate(&s->height, y_row);
-            for (int32_t y_column = 0; y_column < s->width.outputs; ++y_column) {
-                const ek_transpose_reach columns = ek_transpose_locate(&s->width, y_column);
+    for (int32_t n = 0; n < s->batches; ++n, x += height->inputs * x_line) {
+        for (int32_t y_row = 0; y_row < height->outputs; ++y_row) {
+            const ek_transpose_reach rows = ek_transpose_locate(height, y_row);
+            for (int32_t y_column = 0; y_column < width->outputs; ++y_column) {
+                const ek_transpose_reach columns = ek_transpose_locate(width, y_column);
                 const int8_t *x_group = x;
                 const int8_t *w_channel = w;
                 int32_t left = y_depth;
@@ -56,7 +58,7 @@ void EK_FN(transpose_conv_2d_s8)(
                 t.columns = columns.count;
                 if (rows.count > 0 && columns.count > 0) {
                     x_group += rows.input * x_line + columns.input * s->channels;
-                    w_channel += (rows.tap * s->width.taps + columns.tap) * t.depth;
+                    w_channel += (rows.tap * width->taps + columns.tap) * t.depth;
                 }
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];

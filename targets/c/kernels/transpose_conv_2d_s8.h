@@ -19,7 +19,9 @@ extern "C" {
 #endif
 
 typedef struct {
-    ek_transpose_conv_shape shape;
+    ek_transpose_channels shape;
+    ek_transpose_axis height;
+    ek_transpose_axis width;
     int32_t x_zero_point; /* -128...127 */
     int32_t y_zero_point;
     int32_t clamp_min; /* bounds of y in -128...127 */

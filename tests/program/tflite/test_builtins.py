@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekit.errors import UnsupportedError
 from edgekit.program.ir import Program
-from edgekit.program.tflite import READERS
+from edgekit.program.tflite import READERS, read
 from tests.support.litert import TFLiteBuilder
 from tests.support.oracle import assert_equals_litert
 from tests.support.tflite_models import (
@@ -229,6 +230,34 @@ def test_curves(builtin: str, scale: float, zero_point: int) -> None:
     y = b.tensor("y", (256,), "int8", scale=scale, zero_point=zero_point)
     b.operator(builtin, [x], [y])
     assert_equals_litert(b.build([x], [y]), inputs=[[np.arange(-128, 128, dtype=np.int8)]])
+
+
+@pytest.mark.parametrize("builtin", ["HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX"])
+def test_float_curves(builtin: str) -> None:
+    """Our own exponential, within a few units in the last place of LiteRT's."""
+    b = TFLiteBuilder()
+    x, y = (b.tensor(name, (3, 50), "float32") for name in ("x", "y"))
+    given = options("Softmax", beta=0.7) if builtin == "SOFTMAX" else None
+    b.operator(builtin, [x], [y], given)
+    assert_equals_litert(b.build([x], [y]), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("builtin", ["ADD", "SUB"])
+def test_sums_of_int16_with_power_of_two_scales_are_refused(builtin: str) -> None:
+    """LiteRT rounds them otherwise unless an option says not to."""
+    for power_of_two in (True, False):
+        b = TFLiteBuilder()
+        make = Weighted(b, "int16")
+        left, right = (make.activation(name, (3, 4), 2.0**-9, 0) for name in "ab")
+        y = make.activation("y", (3, 4), 2.0**-8, 0)
+        fields = options(builtin.capitalize(), potScaleInt16=power_of_two)
+        b.operator(builtin, [left, right], [y], fields)
+        model = b.build([left, right], [y])
+        if power_of_two:
+            with pytest.raises(UnsupportedError, match="power-of-two scales"):
+                read(model, allow_int16=True)
+        else:
+            assert_equals_litert(model)
 
 
 def test_softmax() -> None:

@@ -497,6 +497,17 @@ def test_refused_constants(
 
 
 @needs_litert
+def test_joined_parts_must_be_quantized_alike() -> None:
+    """LiteRT refuses it too: its kernel copies."""
+    b = TFLiteBuilder()
+    x, z = (b.tensor(n, (1, 2), "int8", scale=s) for n, s in (("x", 0.5), ("z", 0.25)))
+    y = b.tensor("y", (1, 4), "int8", scale=0.5)
+    b.operator("CONCATENATION", [x, z], [y], options("Concatenation", axis=1))
+    with pytest.raises(InvalidModelError, match=r"'z' .* must be quantised as 'y'"):
+        read(b.build([x, z], [y]))
+
+
+@needs_litert
 def test_computed_shape_is_refused() -> None:
     """The operator would be dynamic."""
     b = TFLiteBuilder()
