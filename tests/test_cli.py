@@ -100,20 +100,35 @@ def test_export_verify_bench(model: Path, tmp_path: Path) -> None:
 @pytest.mark.needs("cc")
 def test_a_differing_bit_is_exit_code_1(model: Path, tmp_path: Path) -> None:
     """An artifact whose code was changed, with its hash mended, fails verification."""
-    from edgekit.deploy.manifest import FILE_NAME, read_manifest
+    from edgekit.deploy.manifest import read_manifest
 
     edgekit("export", model, "--target", "host", "-o", "out", cwd=tmp_path)
     source = tmp_path / "out" / "src" / "tiny.c"
     text = source.read_text()
     assert ".y_zero_point = 5" in text
     source.write_text(text.replace(".y_zero_point = 5", ".y_zero_point = 6"))
-    manifest = read_manifest(tmp_path / "out").with_files(tmp_path / "out")
-    (tmp_path / "out" / FILE_NAME).write_text(manifest.to_json())
+    read_manifest(tmp_path / "out").with_files(tmp_path / "out").write(tmp_path / "out")
     done = edgekit("verify", "out", "--format", "json", cwd=tmp_path)
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert report["identical"] is False
     assert report["outputs"][0]["largest_step"] == 1
+
+
+@pytest.mark.needs("cc")
+def test_config_file_and_dry_run(model: Path, tmp_path: Path) -> None:
+    """Flags override the file, the manifest has the resolved values, a dry run keeps nothing."""
+    (tmp_path / "c.toml").write_text('target = "cortex-m4"\nname = "net"\nseed = 3\n')
+    options = ("export", model, "--config", "c.toml", "--target", "host", "-o", "out")
+    assert edgekit(*options, "--dry-run", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "out").exists()
+    assert edgekit(*options, cwd=tmp_path).returncode == 0
+    resolved = json.loads((tmp_path / "out" / "manifest.json").read_text())["configuration"]
+    assert (resolved["target"], resolved["name"], resolved["seed"]) == ("host", "net", 3)
+    (tmp_path / "c.toml").write_text("colour = 3\n")
+    refused = edgekit(*options, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "unknown keys ['colour']" in refused.stderr
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:

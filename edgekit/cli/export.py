@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +14,7 @@ import typer
 from edgekit.cli.render import Format, facts_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
+from edgekit.deploy.manifest import Configuration
 from edgekit.errors import UsageError
 
 log = logging.getLogger("edgekit")
@@ -18,47 +22,88 @@ log = logging.getLogger("edgekit")
 
 def export(
     model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file.")],
-    target: Annotated[str, typer.Option("--target", "-t", help="What to build for.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="What to build for.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to make.")] = None,
     calib: Annotated[
         Path | None, typer.Option(help="Training samples (.npz) that quantise a float .onnx.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, int8 or float32.")] = "auto",
-    observer: Annotated[str, typer.Option(help="minmax, percentile or mse.")] = "minmax",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML with these options; flags override it.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto (default), int8 or float32.")] = None,
+    observer: Annotated[
+        str | None, typer.Option(help="minmax (default), percentile or mse.")
+    ] = None,
     shape: Annotated[
         list[str] | None, typer.Option(help="NAME=1,3,32,32: fixes an open input shape.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Prefix of every C symbol.")] = None,
-    toolchain: Annotated[str, typer.Option(help="arm-none-eabi-gcc or ziglang.")] = "",
-    stack_bytes: Annotated[int, typer.Option(help="Stack reserved in the image.")] = 4096,
-    seed: Annotated[int, typer.Option(help="Of everything drawn at random.")] = 0,
+    toolchain: Annotated[
+        str | None, typer.Option(help="arm-none-eabi-gcc or ziglang; default what is there.")
+    ] = None,
+    stack_bytes: Annotated[
+        int | None, typer.Option(help="Stack reserved in the image; default 4096.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")] = None,
     allow_fallback: Annotated[
-        bool, typer.Option(help="Keep in float32 what cannot be int8.")
-    ] = False,
+        bool | None, typer.Option("--allow-fallback", help="Keep in float32 what cannot be int8.")
+    ] = None,
     separate_weights: Annotated[
-        bool, typer.Option(help="Weights as a blob beside the code.")
+        bool | None, typer.Option("--separate-weights", help="Weights as a blob beside the code.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do everything but keep nothing.")
     ] = False,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
     """Make an artifact: C sources, an image for the target, test vectors, a manifest."""
-    artifact = exporter.export(
-        model,
-        target=target,
-        output=output,
-        calibration=calib,
-        name=name,
-        precision=precision,
-        observer=observer,
-        input_shapes=_shapes(shape or []),
-        toolchain=toolchain,
-        stack_bytes=stack_bytes,
-        seed=seed,
-        allow_fallback=allow_fallback,
-        separate_weights=separate_weights,
-    )
-    for operation in artifact.manifest.fallbacks:
-        log.warning("stays in float32: %s", operation)
-    show(facts_as(summary(artifact), style))
+    flags: dict[str, Any] = {
+        "target": target,
+        "output": output,
+        "calibration": calib,
+        "name": name,
+        "precision": precision,
+        "observer": observer,
+        "input_shapes": _shapes(shape) if shape else None,
+        "toolchain": toolchain,
+        "stack_bytes": stack_bytes,
+        "seed": seed,
+        "allow_fallback": allow_fallback,
+        "separate_weights": separate_weights,
+    }
+    options = read_config(config) if config is not None else {}
+    options |= {key: value for key, value in flags.items() if value is not None}
+    if "target" not in options:
+        raise UsageError("no target: give --target NAME (edgekit targets list shows them)")
+    with tempfile.TemporaryDirectory() as temporary:
+        if dry_run:
+            options["output"] = Path(temporary) / "artifact"
+        artifact = exporter.export(model, **options)
+        for operation in artifact.manifest.fallbacks:
+            log.warning("stays in float32: %s", operation)
+        facts = summary(artifact)
+        if dry_run:
+            facts["artifact"] = "none: a dry run"
+        show(facts_as(facts, style))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Options from a TOML file; its keys are those of :func:`edgekit.export`.
+
+    Raises:
+        UsageError: it cannot be read, is no TOML or holds an unknown key.
+    """
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from error
+    known = {"output", "calibration", *(field.name for field in fields(Configuration))}
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise UsageError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
+    return options
 
 
 def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

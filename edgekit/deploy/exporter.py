@@ -13,7 +13,6 @@ import numpy as np
 from edgekit.deploy.artifact import IMAGE, SOURCES, Artifact, load, open_library
 from edgekit.deploy.benchmark import seeded_inputs
 from edgekit.deploy.manifest import (
-    FILE_NAME,
     SCHEMA,
     BuildRecord,
     Configuration,
@@ -186,8 +185,7 @@ def _write(
         memory=_memory(emission, image, where, stack),
         check=check,
     )
-    text = manifest.with_files(stage).to_json()
-    (stage / FILE_NAME).write_text(text, encoding="utf-8", newline="\n")
+    manifest.with_files(stage).write(stage)
 
 
 def _vectors(emission: Emission, seed: int) -> tuple[dict[str, Array], list[Vector]]:

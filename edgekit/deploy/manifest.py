@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgekit.errors import OutputError
 from edgekit.program.serialize import FieldError, decode_dataclass, encode
@@ -191,9 +191,15 @@ class Manifest:
     check: VectorCheck
     files: tuple[FileRecord, ...] = ()
 
-    def to_json(self) -> str:
-        """The file's text."""
-        return json.dumps(encode(self), indent=1, sort_keys=True) + "\n"
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        plain: dict[str, Any] = encode(self)
+        return plain
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` into `folder`."""
+        text = json.dumps(self.to_json(), indent=1, sort_keys=True) + "\n"
+        (folder / FILE_NAME).write_text(text, encoding="utf-8", newline="\n")
 
     def with_files(self, folder: Path) -> Manifest:
         """A copy that lists every file of `folder` with its hash."""

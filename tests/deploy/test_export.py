@@ -287,7 +287,7 @@ def test_options_that_make_no_sense(model: Path, float_model: Path, tmp_path: Pa
         edgekit.export(model, target="cortex-m44", output=out)
     with pytest.raises(UsageError, match="unknown options"):
         edgekit.export(model, target="host", output=out, colour="red")
-    with pytest.raises(UsageError, match="precision is .int3."):
+    with pytest.raises(UsageError, match=r"precision is .int3."):
         edgekit.export(model, target="host", output=out, precision="int3")
     with pytest.raises(UsageError, match="give calibration data"):
         edgekit.export(float_model, target="host", output=out)

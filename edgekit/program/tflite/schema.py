@@ -35,7 +35,6 @@ TENSOR: Fields = {
 OPERATOR_CODE: Fields = {
     "deprecated_builtin_code": Scalar(0, "<b"),
     "custom_code": Text(1),
-    "version": Scalar(2, "<i", 1),
     "builtin_code": Scalar(3, "<i"),
 }
 
@@ -52,7 +51,6 @@ SUBGRAPH: Fields = {
     "inputs": Vector(1, "<i4"),
     "outputs": Vector(2, "<i4"),
     "operators": Children(3, OPERATOR),
-    "name": Text(4),
 }
 
 BUFFER: Fields = {
@@ -65,7 +63,6 @@ MODEL: Fields = {
     "version": Scalar(0, "<I"),
     "operator_codes": Children(1, OPERATOR_CODE),
     "subgraphs": Children(2, SUBGRAPH),
-    "description": Text(3),
     "buffers": Children(4, BUFFER),
 }
 
@@ -136,14 +133,12 @@ OPTIONS: dict[str, tuple[int, Fields]] = {
             "offset": Scalar(5, "<?"),
         },
     ),
-    "SplitOptions": (35, {"num_splits": Scalar(0, "<i")}),
     "TransposeConvOptions": (49, {**_WINDOW, "fused_activation": Scalar(3, "<b")}),
     "ResizeNearestNeighborOptions": (
         74,
         {"align_corners": Scalar(0, "<?"), "half_pixel_centers": Scalar(1, "<?")},
     ),
     "LeakyReluOptions": (75, {"alpha": Scalar(0, "<f")}),
-    "SplitVOptions": (79, {"num_splits": Scalar(0, "<i")}),
     "BatchMatMulOptions": (101, {"adj_x": Scalar(0, "<?"), "adj_y": Scalar(1, "<?")}),
 }
 """Option tables by name: their number in the union ``BuiltinOptions``, and their fields."""
@@ -202,6 +197,3 @@ BUILTINS: tuple[str, ...] = tuple(
 
 CUSTOM = BUILTINS.index("CUSTOM")
 """An operator that the model's author defined."""
-
-PLACEHOLDER = BUILTINS.index("PLACEHOLDER_FOR_GREATER_OP_CODES")
-"""What ``deprecated_builtin_code`` holds where the number needs more than a byte."""

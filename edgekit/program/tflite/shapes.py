@@ -18,7 +18,7 @@ from edgekit.program.operators.movement import (
 )
 from edgekit.program.operators.pooling import AvgPool2D, Clamp, MaxPool2D, Mean
 from edgekit.program.tflite.node import Node
-from edgekit.program.tflite.registry import builtin
+from edgekit.program.tflite.registry import MANY, builtin
 from edgekit.program.tflite.windows import padding, positive_pair, strides
 
 
@@ -76,7 +76,7 @@ def mean(node: Node) -> None:
     node.emit(operator, x)
 
 
-@builtin("CONCATENATION", inputs=(1, 1 << 16), options="ConcatenationOptions")
+@builtin("CONCATENATION", inputs=(1, MANY), options="ConcatenationOptions")
 def concatenation(node: Node) -> None:
     """All inputs and the output are quantised alike."""
     parts = [node.input(i) for i in range(len(node.inputs))]
@@ -86,7 +86,7 @@ def concatenation(node: Node) -> None:
     node.emit(Concat(node.axis(node.option("axis"), len(parts[0].shape))), *parts)
 
 
-@builtin("SPLIT", inputs=2, outputs=(1, 1 << 16), options="SplitOptions")
+@builtin("SPLIT", inputs=2, outputs=(1, MANY))
 def split(node: Node) -> None:
     """axis, x; into as many equal parts as there are outputs."""
     x = node.input(1)
@@ -96,7 +96,7 @@ def split(node: Node) -> None:
     _move(node, Split(axis, (x.shape[axis] // parts,) * parts), x)
 
 
-@builtin("SPLIT_V", inputs=3, outputs=(1, 1 << 16), options="SplitVOptions")
+@builtin("SPLIT_V", inputs=3, outputs=(1, MANY))
 def split_v(node: Node) -> None:
     """x, sizes, axis; one size may be -1, which takes what is left."""
     x, sizes = node.input(0), node.integers(1)

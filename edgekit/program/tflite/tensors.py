@@ -49,13 +49,6 @@ class TensorReader:
         self._suffixes: Counter[str] = Counter()
         self.opened: dict[str, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self._tables)
-
-    def declare(self, tensor: Tensor) -> Tensor:
-        """Add a tensor of our own, renamed where its name is taken."""
-        return self._add(tensor)
-
     def __getitem__(self, index: int) -> Tensor:
         """The tensor at an index of the file.
 
@@ -64,7 +57,7 @@ class TensorReader:
             UnsupportedError: its type, shape or quantisation is none that a Program has.
         """
         if index not in self._names:
-            self._names[index] = self._add(self._open(index)).name
+            self._names[index] = self.declare(self._open(index)).name
         return self.opened[self._names[index]]
 
     def source_name(self, index: int) -> str:
@@ -91,7 +84,8 @@ class TensorReader:
                     f"of {[int(d) for d in signature]}; convert the model with a fixed size there"
                 )
 
-    def _add(self, tensor: Tensor) -> Tensor:
+    def declare(self, tensor: Tensor) -> Tensor:
+        """Add a tensor, renamed where its name is taken; return it as it was added."""
         name = tensor.name
         while name in self.opened:
             # Counting on from the last suffix keeps thousands of equal names from taking forever.
