@@ -129,7 +129,7 @@ def _feeding(graph: onnx_ir.Graph) -> set[onnx_ir.Value]:
     """Values that an operator with an integer form reads."""
     feeding: set[onnx_ir.Value] = set()
     for node in graph:
-        if is_op(node, *COMPUTING, *SAME_SCALE, "Concat"):
+        if is_op(node, *COMPUTING, *SAME_SCALE, "Concat", "ArgMax"):
             feeding.update(v for v in node.inputs if v is not None and const(v) is None)
     return feeding
 

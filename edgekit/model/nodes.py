@@ -137,7 +137,7 @@ def const_ints(node: onnx_ir.Node, index: int) -> Shape | None:
 def const_scalar(value: onnx_ir.Value | None) -> float | None:
     """The only element of a constant, None where it is no constant or has more elements."""
     array = const(value)
-    if array is None or array.size != 1 or array.dtype.kind not in "fiu":
+    if array is None or array.size != 1 or array.dtype.kind not in "fiub":
         return None
     return float(array.reshape(())[()])
 

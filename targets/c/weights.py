@@ -55,12 +55,15 @@ class Weights:
         return cls(tuple(sorted(members, key=lambda m: -m.data.dtype.itemsize)))
 
     @property
+    def alignment(self) -> int:
+        """Of the struct, in bytes: its widest element's, the header's at least."""
+        return max([4, *(m.data.dtype.itemsize for m in self.members)])
+
+    @property
     def bytes(self) -> int:
         """Size of the struct in bytes, header included, padded as a C compiler pads it."""
         size = HEADER.size + sum(m.data.nbytes for m in self.members)
-        alignment = max((m.data.dtype.itemsize for m in self.members), default=4)
-        alignment = max(alignment, 4)
-        return -(-size // alignment) * alignment
+        return -(-size // self.alignment) * self.alignment
 
     @property
     def layout(self) -> int:

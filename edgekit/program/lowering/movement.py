@@ -33,6 +33,8 @@ from edgekit.program.operators.movement import Concat, Pad, ResizeNearest, Slice
 @lowering("Identity", "Dropout")
 def identity(low: Lowerer, node: onnx_ir.Node) -> None:
     """Nothing; those that could not be removed stand between an input and an output."""
+    training = find_input(node, 2)
+    check_supported(training is None or const_scalar(training) == 0, node, "training_mode is set")
     check_supported(geometry.unused_outputs(node, 1), node, "the mask is used")
     low.define(node.outputs[0], low.value(get_input(node, 0)))
 
