@@ -26,7 +26,7 @@ types: setup ## Static types of the installed packages
 	$(BIN)/python -P tests/check_types.py
 
 unit: setup ## Tests and docstring examples
-	$(PYTEST) -n 2 -q --doctest-modules --pyargs edgekit tests
+	$(PYTEST) -n 2 -q tests
 
 wheel: setup ## Build the wheel and test it from another folder, with and without torch
 	$(BIN)/python -P tests/check_wheel.py

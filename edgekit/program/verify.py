@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -132,12 +133,14 @@ def signature_problem(ports: tuple[str, ...], given: tuple[str | None, ...]) -> 
 
 
 def _boundaries(program: Program) -> Iterator[str]:
+    root = aliases(program)
+    state = {s.read for s in program.state}
     for kind, boundaries in (("input", program.inputs), ("output", program.outputs)):
         names = [b.name for b in boundaries]
         for boundary in boundaries:
-            if aliases(program).get(boundary.tensor) in {s.read for s in program.state}:
+            if root.get(boundary.tensor) in state:
                 yield f"{kind} {boundary.name!r} is state; copy it first"
-        for name in sorted({n for n in names if names.count(n) > 1}):
+        for name in sorted(n for n, count in Counter(names).items() if count > 1):
             yield f"two {kind}s are called {name!r}"
         for boundary in boundaries:
             yield from _boundary(program, kind, boundary)
@@ -167,6 +170,8 @@ def _boundary(program: Program, kind: str, boundary: Boundary) -> Iterator[str]:
 
 def _state(program: Program) -> Iterator[str]:
     fed = {b.tensor for b in program.inputs}
+    root = aliases(program)
+    reads = {s.read for s in program.state}
     for state in program.state:
         if state.read not in program.tensors or state.write not in program.tensors:
             yield f"state: no tensor {state.read!r} or {state.write!r}"
@@ -174,7 +179,7 @@ def _state(program: Program) -> Iterator[str]:
         read, write = program.tensors[state.read], program.tensors[state.write]
         if read.type != write.type:
             yield f"state {state.read!r} is {read.type}, its update {write.type}"
-        if aliases(program)[state.write] in {s.read for s in program.state}:
+        if root[state.write] in reads:
             yield f"state {state.read!r} is updated with state; copy it first"
         if read.is_constant or state.read in fed or program.producer(state.read):
             yield f"state {state.read!r} is also constant, fed or written"
