@@ -12,10 +12,16 @@ import pkgutil
 
 import pytest
 
-import edgekit
+import edgekit.quantize
+import edgekit.targets
 
+PACKAGES = (edgekit, edgekit.quantize, edgekit.targets)
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(edgekit.__path__, "edgekit.") if module.name
+    {
+        module.name
+        for package in PACKAGES
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    }
 )
 
 

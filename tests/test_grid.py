@@ -19,11 +19,11 @@ from edgekit.program.operators.base import OPERATORS
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.c.kernel import KERNELS
 from edgekit.targets.cores import CORES
-from edgekit.targets.emulated import EmulatedMachine
 from edgekit.targets.host import HostMachine
 from edgekit.targets.image import build_image
 from edgekit.targets.target import target
-from tests.support.chain import STRICT, assert_identical, combine, run_machine
+from edgekit.targets.toolchain import find_toolchain
+from tests.support.chain import STRICT, assert_identical, combine, emulate, run_machine
 
 CASES = Path(__file__).parent / "cases"
 MODULES = sorted(p.stem for p in CASES.glob("*.py") if p.stem not in ("__init__", "case"))
@@ -60,12 +60,23 @@ def test_host(name: str) -> None:
 def test_emulated(core: str, name: str, tmp_path: Path) -> None:
     """Every emulated core equals the interpreter."""
     emission, samples, wanted = prepared(name)
-    where = target(core)
-    image = build_image(emission.library, where, folder=tmp_path)
-    image.require_fit()
-    machine = EmulatedMachine(emission.library, where, image.elf)
+    machine = emulate(build_image(emission.library, target(core), folder=tmp_path))
     for sample, want in zip(samples, wanted, strict=True):
         assert_identical(want, run_machine(machine, emission, sample), f"{core} {name}")
+    machine.close()
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
+@pytest.mark.needs("ziglang")
+def test_other_compiler(core: str, name: str, tmp_path: Path) -> None:
+    """Clang's code gives the same bits as GCC's, floats in hardware and in software."""
+    emission, samples, wanted = prepared(name)
+    toolchain = find_toolchain("ziglang")
+    image = build_image(emission.library, target(core), folder=tmp_path, toolchain=toolchain)
+    machine = emulate(image)
+    for sample, want in zip(samples, wanted, strict=True):
+        assert_identical(want, run_machine(machine, emission, sample), f"zig {core} {name}")
     machine.close()
 
 

@@ -78,10 +78,15 @@ def test_twins(twins: ctypes.CDLL, rounding: Rounding) -> None:
     exponents = rng.integers(low + 7, high - 6, count)
     exact = rng.random(count) < 0.5
     factors = np.where(exact, ratios, 1.0) * np.exp2(exponents - np.where(exact, 0.0, rng.random()))
+    # n · (k + 1/2)/n for small k: ties but for the last digit of the quotient.
+    odd = rng.integers(1, 4001, count // 4)
+    small = rng.integers(0, 4, odd.size) + 0.5
+    factors[: odd.size] = small / odd
     split = float64_multiplier if rounding == "float64" else quantize_multiplier
     multiplier, shift = np.array([split(f) for f in factors.tolist()]).T
     wide = rounding in ("wide", "float64")
     acc = accumulators(rng, factors, 2**62 if wide else 2**31)
+    acc[: odd.size] = rng.choice([-1, 1], odd.size) * odd
     want = multiply_by_quantized_multiplier(acc, multiplier, shift, rounding)
     if rounding == "wide":
         multiplier = reduced_multiplier(multiplier)

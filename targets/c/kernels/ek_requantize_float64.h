@@ -47,7 +47,7 @@ static uint32_t ek_float64_product(uint64_t magnitude, uint64_t multiplier, int3
     whole += fraction < half ? 1 : 0;
     /* A product just below a tie may have been rounded up to the tie: float64 keeps 53 digits, so
      * it rounds up what lies within 2^-54 of the tie's leading power of two. */
-    near = whole == 0 ? (uint64_t)1 << 9 : (uint64_t)1 << 10;
+    near = whole == 0 ? (uint64_t)1 << 9 : (uint64_t)1 << 9;
     for (uint64_t digits = whole; digits != 0; digits >>= 1) {
         near <<= 1;
     }
