@@ -131,11 +131,9 @@ class _Graph:
             for name in op.outputs:
                 if self.root[name] == name:
                     self.writer[name] = i
+        self.size = {name: program.tensors[name].bytes for name in self.planned}
         kept = [b.tensor for b in program.outputs] + [s.write for s in program.state]
         self.kept = {self.root[name] for name in kept}
-
-    def bytes(self, root: str) -> int:
-        return self.program.tensors[root].bytes
 
     def overwritable(self, op: Operation, done: Iterable[int]) -> str | None:
         """The root that `op`'s first output may be written over once `done` have run."""
@@ -185,18 +183,18 @@ def _best_order(program: Program, scratch: Mapping[str, int]) -> tuple[Operation
             begun = root in fed or graph.writer.get(root, -1) in done
             waiting = root in graph.kept or not graph.readers.get(root, set()) <= done
             if begun and waiting:
-                total += graph.bytes(root)
+                total += graph.size[root]
         return total
 
     def added(done: frozenset[int], i: int) -> int:
         """Bytes on top of what is live when operation `i` runs after `done`."""
         op = operations[i]
-        own = sum(graph.bytes(n) for n in op.outputs if n in graph.planned)
+        own = sum(graph.size[n] for n in op.outputs if n in graph.planned)
         over = graph.overwritable(op, done)
-        return own + scratch.get(op.name, 0) - (graph.bytes(over) if over else 0)
+        return own + scratch.get(op.name, 0) - (graph.size[over] if over else 0)
 
     queue: list[tuple[int, tuple[int, ...], frozenset[int]]] = [
-        (sum(graph.bytes(r) for r in fed), (), frozenset())
+        (sum(graph.size[r] for r in fed), (), frozenset())
     ]
     seen: set[frozenset[int]] = set()
     while queue and len(seen) < MAX_STATES:
@@ -251,7 +249,7 @@ def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> Memo
             members[owner[graph.root[name]]].append(name)
 
     keys = [*members, *(op.name for op in program.operations if scratch.get(op.name, 0))]
-    sizes = [graph.bytes(k) for k in members]
+    sizes = [graph.size[k] for k in members]
     spans = [(start[k], end[k]) for k in members]
     for op in program.operations:
         if scratch.get(op.name, 0):

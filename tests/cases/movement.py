@@ -9,6 +9,7 @@ from edgekit.program.operators.base import Operator
 from edgekit.program.operators.movement import (
     Concat,
     Pad,
+    Reshape,
     ResizeNearest,
     Slice,
     Split,
@@ -68,3 +69,5 @@ def _cases() -> Iterator[Case]:
         for label, axis, shapes in JOINED:
             types = [TensorType(shape, dtype) for shape in shapes]
             yield Case(f"concat-{label}-{dtype}", one_operator(Concat(axis), *types))
+        shape = TensorType((2, 3, 4), dtype)
+        yield Case(f"reshape-{dtype}", one_operator(Reshape(shape=(4, 6)), shape))

@@ -104,7 +104,7 @@ def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
         name, shape = name_of(value), shape_of(value)
         assert shape is not None, f"the loader left the shape of {name!r} open"
         known = None if value.dtype is None else value.dtype.name.lower()
-        dtype = {"float": "float32"}.get(known or "", known)
+        dtype = {"float": "float32", "double": "float64"}.get(known or "", known)
         if dtype not in set(DType) or 0 in shape:
             problems.append(
                 f"input {name!r} is {dtype}{list(shape)}; supported: {', '.join(DType)}, not empty"
@@ -241,7 +241,8 @@ def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
     conversions: list[str] = []
     for operation in program.operations:
         names = (*operation.present_inputs, *operation.outputs)
-        if all(program.tensors[n].dtype != DType.FLOAT32 for n in names):
+        in_float = any(program.tensors[n].dtype == DType.FLOAT32 for n in names)
+        if not in_float or operation.operator.alias:
             continue
         reason = low.reasons.get(low.origins[operation.name])
         line = f"{operation.name} ({operation.operator.name})" + (f": {reason}" if reason else "")

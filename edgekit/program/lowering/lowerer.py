@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Container, Hashable, Sequence
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.fusion import Tail, tail_of
 from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
-from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
+from edgekit.program.operators.movement import Reshape, Transpose
 from edgekit.program.operators.quantization import Dequantize, Requantize
 
 
@@ -219,21 +220,11 @@ class Lowerer:
         return Value(self.view(node, tensor, shape), wanted, value.quantization)
 
     def _transpose(self, node: onnx_ir.Node | str, value: Value, axes: Sequence[int]) -> str:
-        arrangement = value.arrangement
-        groups = arrangement.groups
-        wanted = [a for axis in axes for a in groups[axis] if arrangement.atoms[a] != 1]
-        order = [a for a in arrangement.order if arrangement.atoms[a] != 1]
-        runs = _runs(order, wanted)
-        extents = tuple(int(np.prod([arrangement.atoms[a] for a in run])) for run in runs)
-        place = {run[0]: k for k, run in enumerate(runs)}
-        permutation = tuple(place[a] for a in wanted if a in place)
         source = self.tensors[value.tensor]
+        extents, permutation = _permutation(value.arrangement, source.shape, axes)
         if source.data is not None:
             data = source.data.reshape(extents).transpose(permutation)
             return self.constant(data, value.tensor, source.quantization)
-        if len(extents) > MAX_RANK:
-            name = node if isinstance(node, str) else label(node)
-            raise UnsupportedError(f"{name}: needs a transpose of {len(extents)} axes")
         key = value.tensor, extents, permutation
         if key not in self._transposed:
             self._transposed[key] = self.emit(
@@ -326,6 +317,30 @@ def integer_clamp(tail: Tail, y: Quantization) -> tuple[int, int]:
     return clamp_between(
         tail.low, tail.high, y.scalar_scale, y.scalar_zero_point, DType.INT8.limits
     )
+
+
+def _permutation(
+    arrangement: Arrangement, stored: tuple[int, ...], axes: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """A shape for a tensor, and the permutation of it, that bring it into the order of `axes`.
+
+    The tensor's own shape where it has one axis per source axis, else one with as few as possible.
+
+    >>> image = Arrangement.permuted((1, 2, 3, 4), (0, 2, 3, 1))
+    >>> _permutation(image, (1, 3, 4, 2), (0, 1, 2, 3))
+    ((1, 3, 4, 2), (0, 3, 1, 2))
+    >>> _permutation(image, (12, 2), (0, 1, 2, 3))
+    ((12, 2), (1, 0))
+    """
+    current = arrangement.axes
+    if current is not None and stored == tuple(arrangement.shape[a] for a in current):
+        return stored, tuple(current.index(a) for a in axes)
+    groups = arrangement.groups
+    wanted = [a for axis in axes for a in groups[axis] if arrangement.atoms[a] != 1]
+    runs = _runs([a for a in arrangement.order if arrangement.atoms[a] != 1], wanted)
+    extents = tuple(math.prod(arrangement.atoms[a] for a in run) for run in runs)
+    place = {run[0]: k for k, run in enumerate(runs)}
+    return extents, tuple(place[a] for a in wanted if a in place)
 
 
 def _runs(order: Sequence[int], wanted: Sequence[int]) -> list[list[int]]:

@@ -25,7 +25,7 @@ static uint32_t ek_float64_product(uint64_t magnitude, uint64_t multiplier, int3
     const int32_t point = 53 - shift; /* binary digits behind the point, 21...127 */
     uint64_t whole;
     uint64_t fraction; /* in units of 2^-64; what lies below is not needed */
-    uint64_t near;
+    uint64_t margin;
 
     if (point > 64) {
         whole = high >> (point - 64);
@@ -45,13 +45,13 @@ static uint32_t ek_float64_product(uint64_t magnitude, uint64_t multiplier, int3
     }
     fraction += half;
     whole += fraction < half ? 1 : 0;
-    /* A product just below a tie may have been rounded up to the tie: float64 keeps 53 digits, so
-     * it rounds up what lies within 2^-54 of the tie's leading power of two. */
-    near = whole == 0 ? (uint64_t)1 << 9 : (uint64_t)1 << 9;
+    /* The float64 product keeps 53 digits: one that is below a tie by at most half a unit of its
+     * last digit has been rounded up to the tie. */
+    margin = whole == 0 ? (uint64_t)1 << 9 : (uint64_t)1 << 10;
     for (uint64_t digits = whole; digits != 0; digits >>= 1) {
-        near <<= 1;
+        margin <<= 1;
     }
-    return (uint32_t)whole + (~fraction < near ? 1u : 0u);
+    return (uint32_t)whole + (~fraction < margin ? 1u : 0u);
 }
 
 static inline int32_t ek_requantize_float64(int64_t acc, int64_t multiplier, int32_t shift)

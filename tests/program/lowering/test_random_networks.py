@@ -12,7 +12,7 @@ from edgekit.program.lowering import lower
 from edgekit.quantize.static import quantize_static
 from tests.support.onnx_cases import OnnxCase
 from tests.support.onnx_models import run_onnx
-from tests.support.quantized import compare
+from tests.support.quantized import Difference, compare
 from tests.support.random_onnx import networks
 
 pytestmark = pytest.mark.needs("onnxruntime")
@@ -39,11 +39,23 @@ def test_float(case: OnnxCase) -> None:
         assert np.abs(got[name] - expected).max(initial=0) <= RELATIVE_BOUND * largest
 
 
-@settings(QUICK, max_examples=80)
-@given(networks())
-def test_quantised(case: OnnxCase) -> None:
-    samples = [case.feeds(seed) for seed in range(4)]
-    model = quantize_static(load(case.model), {"x": np.stack([s["x"] for s in samples])})
-    difference = compare(lower(model), model.to_bytes(), samples)
-    # Each of up to eight layers may round differently by a step and amplify what came before.
-    assert difference.steps <= 12, difference
+def test_quantised() -> None:
+    total = Difference()
+
+    @settings(QUICK, max_examples=80)
+    @given(networks())
+    def one(case: OnnxCase) -> None:
+        samples = [case.feeds(seed) for seed in range(4)]
+        model = quantize_static(load(case.model), {"x": np.stack([s["x"] for s in samples])})
+        difference = compare(lower(model), model.to_bytes(), samples)
+        # A layer may round otherwise by a step, and a later one with a small range amplify that;
+        # a wrong scale, layout or weight differs by the whole range.
+        assert difference.steps <= 64, difference
+        total.elements += difference.elements
+        total.mismatches += difference.mismatches
+        total.steps = max(total.steps, difference.steps)
+
+    one()
+    print(total)  # noqa: T201 - the rate is part of the test's report
+    assert total.elements > 10_000
+    assert total.mismatches <= 0.01 * total.elements, total
