@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from edgekit.program.ir import DType, Quantization, TensorType
-from edgekit.program.operators.pooling import AvgPool2D, Clamp, MaxPool2D, Mean
+from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
+from edgekit.program.operators.rules import Clamp
 from tests.cases.case import Case, one_operator
 
 DTYPES = (DType.INT8, DType.INT16, DType.FLOAT32)

@@ -19,7 +19,7 @@ from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.fusion import Tail, tail_of
 from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
-from edgekit.program.operators.movement import Reshape, Transpose
+from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
 from edgekit.program.operators.quantization import Dequantize, Requantize
 
 
@@ -333,7 +333,8 @@ def _permutation(
     ((12, 2), (1, 0))
     """
     current = arrangement.axes
-    if current is not None and stored == tuple(arrangement.shape[a] for a in current):
+    whole = current is not None and stored == tuple(arrangement.shape[a] for a in current)
+    if current is not None and whole and len(stored) <= MAX_RANK:
         return stored, tuple(current.index(a) for a in axes)
     groups = arrangement.groups
     wanted = [a for axis in axes for a in groups[axis] if arrangement.atoms[a] != 1]

@@ -30,7 +30,7 @@ import numpy as np
 from edgekit.program.fixed_point import Requant, Rounding, wrap_int32
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import require, require_dtype
-from edgekit.program.operators.pooling import Clamp, clamped, require_clamp
+from edgekit.program.operators.rules import Clamp, clamped, require_clamp
 
 BIAS_DTYPE = {DType.INT8: DType.INT32, DType.INT16: DType.INT64, DType.FLOAT32: DType.FLOAT32}
 """Dtype of the bias by dtype of the input."""

@@ -24,8 +24,7 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.movement import given
-from edgekit.program.operators.pooling import Clamp, clamped, require_clamp
+from edgekit.program.operators.rules import Clamp, clamped, given, require_clamp
 
 SIGMOID_STEPS_PER_UNIT = 24
 """Resolution of the table behind int16 sigmoid and tanh."""

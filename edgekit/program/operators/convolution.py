@@ -35,8 +35,7 @@ from edgekit.program.operators.base import (
     require_rank,
 )
 from edgekit.program.operators.elementwise import Sum
-from edgekit.program.operators.movement import given
-from edgekit.program.operators.pooling import Clamp, clamped
+from edgekit.program.operators.rules import Clamp, clamped, given
 
 Pair = tuple[int, int]
 """Height, width."""

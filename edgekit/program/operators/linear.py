@@ -25,8 +25,7 @@ from edgekit.program.operators.accumulator import (
     weight_factors,
 )
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
-from edgekit.program.operators.movement import given
-from edgekit.program.operators.pooling import Clamp
+from edgekit.program.operators.rules import Clamp, given
 
 MAX_RANK = 5
 """Most axes that a product of two computed matrices has."""

@@ -16,23 +16,13 @@ from numpy.typing import NDArray
 
 from edgekit.program.ir import Array, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_rank
+from edgekit.program.operators.rules import given, require_axis
 
 MAX_RANK = 6
 """Highest rank that the movement operators accept; the C kernels' parameter arrays have it."""
 
 Pairs = tuple[tuple[int, int], ...]
 T = TypeVar("T")
-
-
-def given(value: T | None) -> T:
-    """An input that is not optional."""
-    assert value is not None
-    return value
-
-
-def require_axis(axis: int, rank: int) -> None:
-    """Refuse an axis outside ``0 <= axis < rank``."""
-    require(0 <= axis < rank, f"axis {axis} is outside 0…{rank - 1}")
 
 
 def _require_movable(x: TensorType, entries: int, field: str) -> None:

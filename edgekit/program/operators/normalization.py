@@ -29,8 +29,7 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.movement import given, require_axis
-from edgekit.program.operators.pooling import Clamp, clamped, require_clamp
+from edgekit.program.operators.rules import Clamp, clamped, given, require_axis, require_clamp
 
 SOFTMAX_OUTPUT = {
     DType.INT8: Quantization.per_tensor(1 / 256, -128),

@@ -16,38 +16,14 @@ import numpy as np
 from edgekit.program.fixed_point import Requant, quantize_multiplier
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
-from edgekit.program.operators.movement import MAX_RANK, given, require_axis
-
-Clamp = tuple[int, int] | tuple[float, float]
+from edgekit.program.operators.movement import MAX_RANK
+from edgekit.program.operators.rules import Clamp, clamped, given, require_axis, require_clamp
 
 MAX_WINDOW = 65535
 """Most elements in a pooling window: int16 sums of so many stay within int32."""
 
 MAX_COUNT = {DType.INT8: (2**31 - 1) // 255, DType.INT16: MAX_WINDOW}
 """Most elements that an integer mean takes: their sum, less the zero points, fits int32."""
-
-
-def clamped(y: Array, clamp: Clamp | None) -> Array:
-    """``min(max(y, low), high)`` in the dtype of `y`; NaN stays NaN."""
-    if clamp is None:
-        return y
-    low, high = (y.dtype.type(bound) for bound in clamp)
-    y = np.where(y < low, low, y)
-    return np.where(y > high, high, y)
-
-
-def require_clamp(clamp: Clamp | None, dtype: DType) -> None:
-    """Refuse an integer clamp that is absent or does not fit, and an empty one."""
-    require(clamp is not None or not dtype.is_integer, f"{dtype} needs a clamp")
-    if clamp is None:
-        return
-    require(clamp[0] <= clamp[1], f"clamp {list(clamp)} is empty")
-    if dtype.is_integer:
-        low, high = dtype.limits
-        require(
-            all(isinstance(bound, int) and low <= bound <= high for bound in clamp),
-            f"clamp {list(clamp)} does not fit {dtype}",
-        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.program.fixed_point import Requant, wrap_int32
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.movement import given
+from edgekit.program.operators.rules import given
 
 QUANTIZE_LIMIT = np.float32(2**24)
 """Quotients are clamped to ± this before they become integers; every int16 lies well inside."""

@@ -16,7 +16,8 @@ from edgekit.program.operators.movement import (
     Split,
     Transpose,
 )
-from edgekit.program.operators.pooling import AvgPool2D, Clamp, MaxPool2D, Mean
+from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
+from edgekit.program.operators.rules import Clamp
 from edgekit.program.tflite.node import Node
 from edgekit.program.tflite.registry import MANY, builtin
 from edgekit.program.tflite.windows import padding, positive_pair, strides

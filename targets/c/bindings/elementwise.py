@@ -9,7 +9,7 @@ from typing import cast
 from edgekit.program.fixed_point import Requant
 from edgekit.program.ir import DType
 from edgekit.program.operators.elementwise import MAX_RANK, Add, Mul, Sub, Sum
-from edgekit.program.operators.pooling import Clamp
+from edgekit.program.operators.rules import Clamp
 from edgekit.targets.c.kernel import Bound, Call, Parameter, kernel
 
 UNBOUNDED = (-math.inf, math.inf)

@@ -128,12 +128,12 @@ def pad(bound: Bound) -> Call:
     operator, x = bound.operation.operator, bound.input(0)
     assert isinstance(operator, Pad)
     axes: list[tuple[int, int, int]] = []  # size, before, after; innermost first
-    for size, (before, after) in reversed(list(zip(x.shape, operator.padding, strict=True))):
+    for extent, (low, high) in reversed(list(zip(x.shape, operator.padding, strict=True))):
         if axes and axes[-1][1:] == (0, 0):
             inner = axes.pop()[0]
-            axes.append((size * inner, before * inner, after * inner))
+            axes.append((extent * inner, low * inner, high * inner))
         else:
-            axes.append((size, before, after))
+            axes.append((extent, low, high))
     axes += [(1, 0, 0)] * (MAX_RANK - len(axes))
     size, before, after = (list(column) for column in zip(*reversed(axes), strict=True))
     value = np.array(operator.value, x.dtype.numpy).tobytes()

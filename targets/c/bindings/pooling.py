@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from edgekit.errors import UnsupportedError
 from edgekit.program.ir import DType
-from edgekit.program.operators.pooling import AvgPool2D, Clamp, MaxPool2D, Mean
+from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
+from edgekit.program.operators.rules import Clamp
 from edgekit.targets.c.kernel import Bound, Call, Parameter, kernel
 
 GROUPS = 3
