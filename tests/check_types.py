@@ -33,7 +33,7 @@ def main() -> int:
             [
                 *(sys.executable, "-P", "-m", "mypy", "-p", "edgekit"),
                 *("--config-file", str(ROOT / "pyproject.toml")),
-                *("--cache-dir", str(ROOT / ".mypy_cache")),
+                *("--cache-dir", os.devnull, "--no-namespace-packages"),
             ],
             cwd=installed,
             env={**os.environ, "MYPYPATH": str(installed)},
