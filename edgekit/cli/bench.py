@@ -72,7 +72,8 @@ def summary(report: BenchReport) -> dict[str, Any]:
         "flash_bytes": report.flash_bytes,
     }
     if report.toolchain:
-        facts["toolchain"] = f"{report.toolchain_version} {' '.join(report.flags)}"
+        facts["toolchain"] = report.toolchain_version
+        facts["flags"] = " ".join(report.flags)
     return facts
 
 

@@ -1,0 +1,167 @@
+"""Post-training int8 of real networks on real data, through ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.model import Model, load
+from edgekit.program import tflite
+from edgekit.program.interpret import Interpreter
+from edgekit.program.ir import DType, Program
+from edgekit.program.lowering import lower
+from edgekit.quantize.static import quantize_static
+from tests.support.onnx_models import run_onnx
+from tests.support.quantized import Difference, compare, program_feeds
+from tests.support.to_onnx import to_onnx
+
+pytestmark = pytest.mark.needs("onnxruntime")
+
+INPUT, OUTPUT = "input_1", "softmax_12"
+MODELS = ("kws_dscnn", "ic_resnet8", "vww_96", "ad01")
+MAX_LOSS = 0.01
+"""Share of top-1 that int8 may lose."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A float network in ONNX with data.
+
+    Attributes:
+        onnx: the model.
+        calibration: float32 [samples, *input], apart from what is scored.
+        inputs: float32 [samples, *input], scored.
+        labels: of `inputs`.
+    """
+
+    onnx: bytes
+    calibration: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+def float_program(data_folder: Path, name: str) -> Program:
+    path = data_folder / "models" / "mlperf_tiny" / f"{name}_fp32.tflite"
+    return tflite.read(path, dequantize_weights=True)
+
+
+@pytest.fixture(scope="module")
+def keywords(data_folder: Path) -> Task:
+    """Keyword spotting: 200 clips of the first 24 of 240 speakers calibrate, others are scored.
+
+    Every fourth of the 4,104 clips of the other 216 speakers, for time.
+    """
+    with np.load(data_folder / "kws" / "gsc_test_mfcc.npz") as data:
+        codes, labels, speakers = data["X"], data["y"], data["speaker"]
+        scale, zero_point = data["scale"], data["zero_point"]
+    real = ((codes.astype(np.float64) - zero_point) * scale).astype(np.float32)
+    real = real.reshape(-1, 1, 1, 49, 10)
+    calibrating = np.isin(speakers, np.unique(speakers)[:24])
+    scored = np.flatnonzero(~calibrating)[::4]
+    return Task(
+        to_onnx(float_program(data_folder, "kws_dscnn")),
+        real[calibrating][:200],
+        real[scored],
+        labels[scored],
+    )
+
+
+@pytest.fixture(scope="module")
+def images(data_folder: Path) -> Task:
+    """Image classification: 100 training images calibrate, 500 test images are scored.
+
+    The float network takes raw values: the int8 one's input scale is 1, its zero point −128.
+    """
+
+    def planes(x: np.ndarray) -> np.ndarray:
+        return x.astype(np.float32).transpose(0, 3, 1, 2)[:, np.newaxis]
+
+    folder = data_folder / "images"
+    with np.load(folder / "cifar10_lossless_convnetjs.npz") as training:
+        calibration = planes(training["x"][:100])
+    with np.load(folder / "cifar10_lossless_calib500.npz") as test:
+        inputs, labels = planes(test["x"]), test["y"]
+    return Task(to_onnx(float_program(data_folder, "ic_resnet8")), calibration, inputs, labels)
+
+
+def accuracy(results: list[np.ndarray], labels: np.ndarray) -> float:
+    return float(np.mean([r.argmax() == y for r, y in zip(results, labels, strict=True)]))
+
+
+def float_accuracy(task: Task) -> float:
+    interpreter = Interpreter(lower(load(task.onnx)))
+    return accuracy(
+        [next(iter(interpreter.run({INPUT: x}).values())) for x in task.inputs], task.labels
+    )
+
+
+def int8_accuracy(model: Model, task: Task) -> float:
+    program = lower(model)
+    assert all(t.dtype != DType.FLOAT32 for t in program.tensors.values())
+    interpreter = Interpreter(program)
+    results = []
+    for x in task.inputs:
+        outputs = interpreter.run(program_feeds(program, {INPUT: x}))
+        results.append(next(iter(outputs.values())))
+    return accuracy(results, task.labels)
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("name", ["keywords", "images"])
+def test_int8_loses_at_most_one_point(
+    name: str, observer: str, request: pytest.FixtureRequest
+) -> None:
+    task: Task = request.getfixturevalue(name)
+    model = quantize_static(load(task.onnx), {INPUT: task.calibration}, observer=observer)
+    reference, got = float_accuracy(task), int8_accuracy(model, task)
+    print(f"{name}, {observer}: float {reference:.4f}, int8 {got:.4f}")  # noqa: T201 - the figures
+    assert reference > 0.85
+    assert got >= reference - MAX_LOSS
+
+
+@pytest.mark.parametrize("name", ["keywords", "images"])
+def test_real_inputs_against_onnxruntime(name: str, request: pytest.FixtureRequest) -> None:
+    task: Task = request.getfixturevalue(name)
+    model = quantize_static(load(task.onnx), {INPUT: task.calibration[:50]})
+    difference = compare(
+        lower(model), model.to_bytes(), [{INPUT: x} for x in task.inputs[:40]]
+    )
+    print(f"{name}: {difference}")  # noqa: T201 - the figures
+    # Nine to twelve layers, each of which may round otherwise by a step.
+    assert difference.mismatches <= 0.2 * difference.elements
+    assert difference.steps <= 24
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_float_networks_equal_onnxruntime(data_folder: Path, name: str) -> None:
+    source = float_program(data_folder, name)
+    model = to_onnx(source)
+    program = lower(load(model))
+    boundary = program.inputs[0]
+    rng = np.random.default_rng(2)
+    total = Difference()
+    for _ in range(5):
+        x = (rng.standard_normal(boundary.source_shape) * 20).astype(np.float32)
+        want = run_onnx(model, {INPUT: x})
+        got = Interpreter(program).run({INPUT: x})
+        for key, expected in want.items():
+            assert np.abs(got[key] - expected).max() <= 1e-5 * np.abs(expected).max()
+        # And the detour through ONNX gives the very bits of the network as it was read.
+        straight = x if x.ndim < 4 else x.transpose(0, 2, 3, 1)
+        direct = Interpreter(source).run({source.inputs[0].name: np.ascontiguousarray(straight)})
+        for mine, other in zip(got.values(), direct.values(), strict=True):
+            np.testing.assert_array_equal(mine, other)
+        total.elements += x.size
+    assert total.elements > 0
+
+
+def test_statistics_do_not_depend_on_the_order_of_samples(keywords: Task) -> None:
+    model = load(keywords.onnx)
+    for observer in ("minmax", "mse", "percentile"):
+        some = keywords.calibration[:20]
+        forwards = quantize_static(model, {INPUT: some}, observer=observer)
+        backwards = quantize_static(model, {INPUT: some[::-1]}, observer=observer)
+        assert forwards.to_bytes() == backwards.to_bytes()
