@@ -41,6 +41,11 @@ TOOLS = {
     "cc": (lambda: shutil.which("cc") is not None, "a C compiler: apt install gcc"),
     "cmake": (lambda: shutil.which("cmake") is not None, "apt install cmake"),
     "clang": (lambda: shutil.which("clang") is not None, "apt install clang"),
+    "c++": (lambda: shutil.which("c++") is not None, "a C++ compiler: apt install g++"),
+    "cortex-m compiler": (
+        lambda: shutil.which("arm-none-eabi-gcc") is not None or _module("ziglang"),
+        "pip install ziglang",
+    ),
     "arm-none-eabi-gcc": (
         lambda: shutil.which("arm-none-eabi-gcc") is not None,
         "apt install gcc-arm-none-eabi libnewlib-arm-none-eabi",

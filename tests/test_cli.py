@@ -65,7 +65,7 @@ def test_ops() -> None:
     assert table["dynamic_quantize"]["int8"] == "-"
 
 
-@pytest.mark.needs("cc", "arm-none-eabi-gcc")
+@pytest.mark.needs("cc", "cortex-m compiler")
 def test_export_verify_bench(model: Path, tmp_path: Path) -> None:
     """The three verbs in a row, in every format."""
     made = edgekit(

@@ -56,7 +56,7 @@ def test_host(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize("core", EMULATED)
-@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.needs("cortex-m compiler")
 def test_emulated(core: str, name: str, tmp_path: Path) -> None:
     """Every emulated core equals the interpreter."""
     emission, samples, wanted = prepared(name)

@@ -71,7 +71,7 @@ def test_host_equals_interpreter(seed: int, layers: int) -> None:
 @pytest.mark.parametrize(
     "core", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"]
 )
-@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.needs("cortex-m compiler")
 def test_emulated_equals_interpreter(core: str, tmp_path: Path) -> None:
     """Six networks on every core."""
     for seed in range(6):

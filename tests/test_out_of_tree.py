@@ -96,7 +96,7 @@ def test_it_runs_on_the_host(reverse: type[Operator]) -> None:
     assert emission.library.arena_bytes >= 3 * 21
 
 
-@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.needs("cortex-m compiler")
 def test_it_runs_on_an_emulated_core(reverse: type[Operator], tmp_path: Path) -> None:
     """The same bits on a Cortex-M0+."""
     program = one_operator(reverse(offset=-9), TensorType((2, 5), DType.INT8))

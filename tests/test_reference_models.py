@@ -120,7 +120,7 @@ def test_host_equals_litert(data_folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("core", EMULATED)
 @pytest.mark.parametrize("name", INT8)
-@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.needs("cortex-m compiler")
 def test_emulated_equals_litert(data_folder: Path, tmp_path: Path, name: str, core: str) -> None:
     """A hundred inputs on every emulated core, to the bit."""
     emission = emission_of(path_of(data_folder, name))
@@ -131,7 +131,7 @@ def test_emulated_equals_litert(data_folder: Path, tmp_path: Path, name: str, co
 
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("name", INT8)
-@pytest.mark.needs("arm-none-eabi-gcc", "qemu-system-arm")
+@pytest.mark.needs("cortex-m compiler", "qemu-system-arm")
 def test_booted_equals_litert(data_folder: Path, name: str, core: str) -> None:
     """A complete image boots on QEMU's board and gives the same bytes on a hundred inputs."""
     emission = emission_of(path_of(data_folder, name))
@@ -187,7 +187,7 @@ def test_float_host_equals_interpreter(data_folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("core", EMULATED)
 @pytest.mark.parametrize("name", FLOAT)
-@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.needs("cortex-m compiler")
 def test_float_emulated_equals_interpreter(
     data_folder: Path, tmp_path: Path, name: str, core: str
 ) -> None:

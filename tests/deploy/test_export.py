@@ -24,7 +24,7 @@ from edgekit.errors import (
 )
 from tests.support.models import tiny_onnx, tiny_tflite
 
-pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("arm-none-eabi-gcc")]
+pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("cortex-m compiler")]
 
 
 @pytest.fixture

@@ -88,7 +88,10 @@ def _set_weights(proto: onnx.ModelProto, value: float) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p.graph.node[0].input.__setitem__(1, "nowhere"), "reads 'nowhere', which nothing"),
+        (
+            lambda p: p.graph.node[0].input.__setitem__(1, "nowhere"),
+            "reads 'nowhere', which nothing",
+        ),
         (lambda p: p.graph.node.append(p.graph.node[0]), "'matmul_0' is defined twice"),
         (lambda p: p.graph.node[0].output.__setitem__(0, "w"), "'w' is defined twice"),
         (lambda p: p.graph.input.append(p.graph.input[0]), "two inputs are called 'x'"),

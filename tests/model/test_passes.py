@@ -60,8 +60,10 @@ def check(
     assert changed is False
     rng = np.random.default_rng(8)
     feeds = {
-        i.name: rng.standard_normal([d.dim_value for d in i.type.tensor_type.shape.dim])
-        .astype(np.float32) * 3
+        i.name: rng.standard_normal([d.dim_value for d in i.type.tensor_type.shape.dim]).astype(
+            np.float32
+        )
+        * 3
         for i in b.inputs
     }
     want, got = run_onnx(data, feeds), run_onnx(Model(again).to_bytes(), feeds)
@@ -130,7 +132,9 @@ class TestFoldConstants:
             lambda b, c: b.node("Transpose", b.node("Reshape", c, ints(b, 3, 2)), perm=[1, 0]),
             lambda b, c: b.node("Slice", c, ints(b, 2), ints(b, -9), ints(b, 1), ints(b, -1)),
             lambda b, c: b.node("Where", b.node("Less", c, number(b, 0)), c, b.node("Ceil", c)),
-            lambda b, c: b.node("Expand", b.node("Slice", c, ints(b, 0), ints(b, 1)), ints(b, 2, 3)),
+            lambda b, c: b.node(
+                "Expand", b.node("Slice", c, ints(b, 0), ints(b, 1)), ints(b, 2, 3)
+            ),
             lambda b, c: b.node("Cast", b.node("Cast", c, to=TensorProto.INT64), to=1),
             lambda b, c: b.node("ReduceProd", c, ints(b, 1), keepdims=1),
             lambda b, c: b.node("Div", c, b.node("ReduceSum", c)),
@@ -198,7 +202,12 @@ class TestRemoveIdentity:
             (4, lambda b, x: b.node("Expand", x, ints(b, 5, 6))),
             (5, lambda b, x: b.node("Transpose", x, perm=[0, 1, 2, 3])),
             (6, lambda b, x: b.node("Pad", x, ints(b, *[0] * 8))),
-            (7, lambda b, x: b.node("Slice", x, ints(b, 0, 0), ints(b, 2**63 - 1, 6), ints(b, 1, 3))),
+            (
+                7,
+                lambda b, x: b.node(
+                    "Slice", x, ints(b, 0, 0), ints(b, 2**63 - 1, 6), ints(b, 1, 3)
+                ),
+            ),
             (8, lambda b, x: b.node("Concat", x, axis=2)),
         ],
     )
@@ -290,7 +299,9 @@ class TestFoldBatchnorm:
             lambda b, y: b.node("Add", y, b.constant(weights(8, 1, 1))),
             lambda b, y: b.node("Sub", y, number(b, 0.3)),
             lambda b, y: b.node("Sub", b.constant(weights(8, 1, 1)), y),
-            lambda b, y: b.node("Mul", b.node("Add", y, number(b, 1)), b.constant(weights(8, 1, 1))),
+            lambda b, y: b.node(
+                "Mul", b.node("Add", y, number(b, 1)), b.constant(weights(8, 1, 1))
+            ),
         ],
     )
     def test_1_other_affine_maps(self, affine: Callable) -> None:
@@ -488,7 +499,9 @@ class TestUpgradeOpset:
             upgrade_opset(load(built(lambda b, x: body(b, x, 0), opset=7).build()).ir)
 
     def test_a_newer_opset_stays(self) -> None:
-        ir, modified = upgrade_opset(load(built(lambda b, x: b.node("Relu", x), opset=23).build()).ir)
+        ir, modified = upgrade_opset(
+            load(built(lambda b, x: b.node("Relu", x), opset=23).build()).ir
+        )
         assert (ir.graph.opset_imports[""], modified) == (23, False)
 
 

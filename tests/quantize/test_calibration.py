@@ -50,10 +50,16 @@ def with_nan(array: np.ndarray) -> np.ndarray:
         (lambda d: d.update(extra=d["more"]), "must have the model's inputs"),
         (lambda d: d.update(image=d["image"][..., :3]), r"must be \[samples, 1, 2, 4, 4\]"),
         (lambda d: d.update(image=np.float32(3)), "must be"),
-        (lambda d: d.update(image=with_nan(d["image"])), "'image' holds NaN or infinity in sample 2"),
+        (
+            lambda d: d.update(image=with_nan(d["image"])),
+            "'image' holds NaN or infinity in sample 2",
+        ),
         (lambda d: d.update(image=d["image"].astype(complex)), "is complex128, must be real"),
         (lambda d: d.update(image=d["image"].astype(object)), "is object, must be real numbers"),
-        (lambda d: d.update(image=d["image"] * np.float64(1e300)), "values that float32 cannot hold"),
+        (
+            lambda d: d.update(image=d["image"] * np.float64(1e300)),
+            "values that float32 cannot hold",
+        ),
         (lambda d: d.update(more=d["more"][:3]), "different numbers of samples"),
         (lambda d: d.update({k: v[:0] for k, v in d.items()}), "holds no samples"),
         (lambda d: d.clear(), r"has \[\], must have"),

@@ -15,12 +15,12 @@ from edgekit.program.ir import DType, Program
 from edgekit.program.lowering import lower
 from edgekit.quantize.static import quantize_static
 from tests.support.onnx_models import run_onnx
-from tests.support.quantized import Difference, compare, program_feeds
+from tests.support.quantized import compare, program_feeds
 from tests.support.to_onnx import to_onnx
 
 pytestmark = pytest.mark.needs("onnxruntime")
 
-INPUT, OUTPUT = "input_1", "softmax_12"
+INPUT = "input_1"
 MODELS = ("kws_dscnn", "ic_resnet8", "vww_96", "ad01")
 MAX_LOSS = 0.01
 """Share of top-1 that int8 may lose."""
@@ -35,12 +35,21 @@ class Task:
         calibration: float32 [samples, *input], apart from what is scored.
         inputs: float32 [samples, *input], scored.
         labels: of `inputs`.
+        reference: top-1 of the float network on `inputs`.
     """
 
     onnx: bytes
     calibration: np.ndarray
     inputs: np.ndarray
     labels: np.ndarray
+    reference: float
+
+
+def task(onnx: bytes, calibration: np.ndarray, inputs: np.ndarray, labels: np.ndarray) -> Task:
+    """Score the float network once."""
+    interpreter = Interpreter(lower(load(onnx)))
+    results = [next(iter(interpreter.run({INPUT: x}).values())) for x in inputs]
+    return Task(onnx, calibration, inputs, labels, accuracy(results, labels))
 
 
 def float_program(data_folder: Path, name: str) -> Program:
@@ -52,7 +61,7 @@ def float_program(data_folder: Path, name: str) -> Program:
 def keywords(data_folder: Path) -> Task:
     """Keyword spotting: 200 clips of the first 24 of 240 speakers calibrate, others are scored.
 
-    Every fourth of the 4,104 clips of the other 216 speakers, for time.
+    Every eighth of the 4,104 clips of the other 216 speakers, for time.
     """
     with np.load(data_folder / "kws" / "gsc_test_mfcc.npz") as data:
         codes, labels, speakers = data["X"], data["y"], data["speaker"]
@@ -60,8 +69,8 @@ def keywords(data_folder: Path) -> Task:
     real = ((codes.astype(np.float64) - zero_point) * scale).astype(np.float32)
     real = real.reshape(-1, 1, 1, 49, 10)
     calibrating = np.isin(speakers, np.unique(speakers)[:24])
-    scored = np.flatnonzero(~calibrating)[::4]
-    return Task(
+    scored = np.flatnonzero(~calibrating)[::8]
+    return task(
         to_onnx(float_program(data_folder, "kws_dscnn")),
         real[calibrating][:200],
         real[scored],
@@ -84,18 +93,11 @@ def images(data_folder: Path) -> Task:
         calibration = planes(training["x"][:100])
     with np.load(folder / "cifar10_lossless_calib500.npz") as test:
         inputs, labels = planes(test["x"]), test["y"]
-    return Task(to_onnx(float_program(data_folder, "ic_resnet8")), calibration, inputs, labels)
+    return task(to_onnx(float_program(data_folder, "ic_resnet8")), calibration, inputs, labels)
 
 
 def accuracy(results: list[np.ndarray], labels: np.ndarray) -> float:
     return float(np.mean([r.argmax() == y for r, y in zip(results, labels, strict=True)]))
-
-
-def float_accuracy(task: Task) -> float:
-    interpreter = Interpreter(lower(load(task.onnx)))
-    return accuracy(
-        [next(iter(interpreter.run({INPUT: x}).values())) for x in task.inputs], task.labels
-    )
 
 
 def int8_accuracy(model: Model, task: Task) -> float:
@@ -116,20 +118,18 @@ def test_int8_loses_at_most_one_point(
 ) -> None:
     task: Task = request.getfixturevalue(name)
     model = quantize_static(load(task.onnx), {INPUT: task.calibration}, observer=observer)
-    reference, got = float_accuracy(task), int8_accuracy(model, task)
-    print(f"{name}, {observer}: float {reference:.4f}, int8 {got:.4f}")  # noqa: T201 - the figures
-    assert reference > 0.85
-    assert got >= reference - MAX_LOSS
+    got = int8_accuracy(model, task)
+    print(f"{name}, {observer}: float {task.reference:.4f}, int8 {got:.4f}")  # noqa: T201
+    assert task.reference > 0.85
+    assert got >= task.reference - MAX_LOSS
 
 
 @pytest.mark.parametrize("name", ["keywords", "images"])
 def test_real_inputs_against_onnxruntime(name: str, request: pytest.FixtureRequest) -> None:
     task: Task = request.getfixturevalue(name)
     model = quantize_static(load(task.onnx), {INPUT: task.calibration[:50]})
-    difference = compare(
-        lower(model), model.to_bytes(), [{INPUT: x} for x in task.inputs[:40]]
-    )
-    print(f"{name}: {difference}")  # noqa: T201 - the figures
+    difference = compare(lower(model), model.to_bytes(), [{INPUT: x} for x in task.inputs[:40]])
+    print(f"{name}: {difference}")  # noqa: T201
     # Nine to twelve layers, each of which may round otherwise by a step.
     assert difference.mismatches <= 0.2 * difference.elements
     assert difference.steps <= 24
@@ -142,8 +142,7 @@ def test_float_networks_equal_onnxruntime(data_folder: Path, name: str) -> None:
     program = lower(load(model))
     boundary = program.inputs[0]
     rng = np.random.default_rng(2)
-    total = Difference()
-    for _ in range(5):
+    for _ in range(3):
         x = (rng.standard_normal(boundary.source_shape) * 20).astype(np.float32)
         want = run_onnx(model, {INPUT: x})
         got = Interpreter(program).run({INPUT: x})
@@ -154,8 +153,6 @@ def test_float_networks_equal_onnxruntime(data_folder: Path, name: str) -> None:
         direct = Interpreter(source).run({source.inputs[0].name: np.ascontiguousarray(straight)})
         for mine, other in zip(got.values(), direct.values(), strict=True):
             np.testing.assert_array_equal(mine, other)
-        total.elements += x.size
-    assert total.elements > 0
 
 
 def test_statistics_do_not_depend_on_the_order_of_samples(keywords: Task) -> None:

@@ -89,7 +89,9 @@ def test_mse_prefers_fine_steps_to_rare_outliers() -> None:
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     st.lists(
-        st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=9), min_size=1, max_size=6
+        st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=9),
+        min_size=1,
+        max_size=6,
     )
 )
 def test_histogram_counts_every_value_where_it_belongs(batches: list[list[float]]) -> None:

@@ -100,7 +100,9 @@ def test_concat_shares_a_scale_but_not_with_a_sigmoid() -> None:
 
 def test_zero_is_exact_everywhere() -> None:
     model, _ = quantized(
-        lambda b, x: b.node("Conv", b.node("Add", x, b.constant(np.float32(50))), b.constant(weights(3, 4, 3, 3)))
+        lambda b, x: b.node(
+            "Conv", b.node("Add", x, b.constant(np.float32(50))), b.constant(weights(3, 4, 3, 3))
+        )
     )
     for quantization in activations(model).values():
         assert -128 <= quantization.scalar_zero_point <= 127
@@ -160,7 +162,9 @@ def test_constant_activations(value: float) -> None:
     x = b.input("x", (1, 3))
     b.output(b.node("Relu", b.node("Gemm", x, b.constant(weights(3, 2)))))
     model = quantize_static(load(b.build()), {"x": np.full((4, 1, 3), value, np.float32)})
-    difference = compare(lower(model), model.to_bytes(), [{"x": np.full((1, 3), value, np.float32)}])
+    difference = compare(
+        lower(model), model.to_bytes(), [{"x": np.full((1, 3), value, np.float32)}]
+    )
     assert difference.steps <= 1
 
 
@@ -198,7 +202,9 @@ def test_a_clamp_is_fused_and_its_result_alone_quantised() -> None:
 
 def test_the_quantised_model_stays_close_to_the_float_one() -> None:
     def body(b: OnnxBuilder, x: str) -> str:
-        y = b.node("Relu", b.node("Conv", x, b.constant(weights(8, 4, 3, 3)), b.constant(weights(8))))
+        y = b.node(
+            "Relu", b.node("Conv", x, b.constant(weights(8, 4, 3, 3)), b.constant(weights(8)))
+        )
         y = b.node("Add", b.node("Conv", y, b.constant(weights(8, 8, 1, 1))), y)
         y = b.node("Flatten", b.node("GlobalAveragePool", y))
         return b.node("Gemm", y, b.constant(weights(8, 5)), b.constant(weights(5)), name="y")

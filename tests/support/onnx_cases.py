@@ -118,16 +118,12 @@ def _convolutions(t: _Cases) -> None:
         ),
         "groups": conv(6, 2, 2, 3, op="ConvTranspose", group=3, strides=[2, 1], bias=6),
         "dilation": conv(6, 4, 2, 2, op="ConvTranspose", dilations=[3, 2]),
-        "output-shape": conv(
-            6, 4, 3, 3, op="ConvTranspose", strides=[2, 2], output_shape=[14, 18]
-        ),
+        "output-shape": conv(6, 4, 3, 3, op="ConvTranspose", strides=[2, 2], output_shape=[14, 18]),
         "same": conv(6, 4, 3, 3, op="ConvTranspose", strides=[2, 2], auto_pad="SAME_UPPER"),
     }
     for id_, body in forms.items():
         t.add(f"ConvTranspose-{id_}", {"x": IMAGE}, body)
-    t.add(
-        "ConvTranspose-1d", {"x": SIGNAL}, conv(6, 3, 4, op="ConvTranspose", strides=[2], bias=3)
-    )
+    t.add("ConvTranspose-1d", {"x": SIGNAL}, conv(6, 3, 4, op="ConvTranspose", strides=[2], bias=3))
 
     def clamped(op: str, *bounds: float | None) -> Callable:
         def body(b: OnnxBuilder, x: list[str]) -> str:
@@ -296,13 +292,19 @@ def _movement(t: _Cases) -> None:
         cube,
         lambda b, x: b.node("Concat", x[0], b.constant(t.weights(2, 3, 2)), axis=-1),
     )
-    t.add("Split", cube, lambda b, x: b.node_all("Split", x[0], outputs=2, axis=2, num_outputs=2)[1])
+    t.add(
+        "Split", cube, lambda b, x: b.node_all("Split", x[0], outputs=2, axis=2, num_outputs=2)[1]
+    )
     t.add(
         "Split-sizes",
         cube,
         lambda b, x: b.node_all("Split", x[0], ints(b, 1, 2), outputs=2, axis=1)[1],
     )
-    t.add("Slice", cube, lambda b, x: b.node("Slice", x[0], ints(b, 1, -3), ints(b, 3, 99), ints(b, 1, 2)))
+    t.add(
+        "Slice",
+        cube,
+        lambda b, x: b.node("Slice", x[0], ints(b, 1, -3), ints(b, 3, 99), ints(b, 1, 2)),
+    )
     t.add(
         "Slice-steps",
         cube,
@@ -326,7 +328,9 @@ def _movement(t: _Cases) -> None:
     t.add("Identity", cube, lambda b, x: b.node("Identity", x[0]))
     t.add("Dropout", cube, lambda b, x: b.node("Dropout", b.node("Relu", x[0])))
 
-    def resize(scales: tuple[float, ...] | None, sizes: tuple[int, ...], **more: object) -> Callable:
+    def resize(
+        scales: tuple[float, ...] | None, sizes: tuple[int, ...], **more: object
+    ) -> Callable:
         def body(b: OnnxBuilder, x: list[str]) -> str:
             given = "" if scales is None else b.constant(np.array(scales, np.float32))
             extents = ints(b, *sizes) if sizes else ""

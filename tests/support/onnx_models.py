@@ -41,7 +41,9 @@ class OnnxBuilder:
         self.functions: list[onnx.FunctionProto] = []
         self.domains: set[str] = set()
 
-    def input(self, name: str, shape: Sequence[int | str | None] | None, dtype: str = "float32") -> str:
+    def input(
+        self, name: str, shape: Sequence[int | str | None] | None, dtype: str = "float32"
+    ) -> str:
         """Declare an input."""
         self.inputs.append(helper.make_tensor_value_info(name, ELEMENT_TYPES[dtype], shape))
         return name
@@ -57,7 +59,12 @@ class OnnxBuilder:
         return name
 
     def node(
-        self, op_type: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any
+        self,
+        op_type: str,
+        *inputs: str,
+        name: str | None = None,
+        domain: str = "",
+        **attributes: Any,
     ) -> str:
         """Add a node with one output; returns the output, which has the node's name."""
         return self.node_all(op_type, *inputs, outputs=1, name=name, domain=domain, **attributes)[0]
@@ -83,7 +90,9 @@ class OnnxBuilder:
     def quantize(self, x: str, scale: float, zero_point: int, dtype: str = "int8") -> str:
         """QuantizeLinear and DequantizeLinear of an activation."""
         parameters = (self.constant(np.float32(scale)), self.constant(np.array(zero_point, dtype)))
-        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, *parameters), *parameters)
+        return self.node(
+            "DequantizeLinear", self.node("QuantizeLinear", x, *parameters), *parameters
+        )
 
     def dequantized(self, integers: Any, scale: Any, axis: int = 0, zero_point: Any = 0) -> str:
         """A constant behind DequantizeLinear."""

@@ -41,9 +41,7 @@ def program_feeds(program: Program, feeds: Mapping[str, np.ndarray]) -> dict[str
     return result
 
 
-def compare(
-    program: Program, model: bytes, samples: list[Mapping[str, np.ndarray]]
-) -> Difference:
+def compare(program: Program, model: bytes, samples: list[Mapping[str, np.ndarray]]) -> Difference:
     """The Program's outputs against ONNX Runtime's on the same Q/DQ model, in steps."""
     found, interpreter = Difference(), Interpreter(program)
     for feeds in samples:

@@ -64,9 +64,7 @@ class _Net:
         pads = [self.number(0, k - 1) for k in kernel * 2]
         bias = [self.weights(outputs)] * self.number(0, 1)
         weights = self.weights(outputs, self.shape[1], *kernel)
-        self.value = self.b.node(
-            "Conv", self.value, weights, *bias, strides=strides, pads=pads
-        )
+        self.value = self.b.node("Conv", self.value, weights, *bias, strides=strides, pads=pads)
         extents = [
             (self.shape[2 + i] + pads[i] + pads[spatial + i] - kernel[i]) // strides[i] + 1
             for i in range(spatial)
@@ -109,9 +107,7 @@ class _Net:
 
     def concat(self) -> None:
         fitting = [
-            (v, s)
-            for v, s in self.earlier
-            if len(s) == len(self.shape) and s[2:] == self.shape[2:]
+            (v, s) for v, s in self.earlier if len(s) == len(self.shape) and s[2:] == self.shape[2:]
         ]
         other, shape = self.draw(st.sampled_from(fitting))
         self.value = self.b.node("Concat", other, self.value, axis=1)
@@ -128,9 +124,7 @@ class _Net:
         split = np.array([1, groups, channels // int(str(groups)), *self.shape[2:]], np.int64)
         y = self.b.node("Reshape", self.value, self.b.constant(split))
         y = self.b.node("Transpose", y, perm=[0, 2, 1, *range(3, len(split))])
-        self.value = self.b.node(
-            "Reshape", y, self.b.constant(np.array(self.shape, np.int64))
-        )
+        self.value = self.b.node("Reshape", y, self.b.constant(np.array(self.shape, np.int64)))
 
     def transpose(self) -> None:
         rest = self.draw(st.permutations(range(1, len(self.shape))))

@@ -54,9 +54,7 @@ class _Writer:
                 y = b.node("Add", x, self.names[operation.present_inputs[1]])
             case AvgPool2D():
                 assert not any(operator.padding)
-                y = b.node(
-                    "AveragePool", x, kernel_shape=operator.kernel, strides=operator.stride
-                )
+                y = b.node("AveragePool", x, kernel_shape=operator.kernel, strides=operator.stride)
             case Reshape():
                 source = self.program.tensors[operation.present_inputs[0]].shape
                 assert source[1:3] == (1, 1)

@@ -192,6 +192,7 @@ def test_self_test_can_fail(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "run"], check=False).returncode == 1
 
 
+@pytest.mark.needs("c++")
 def test_header_is_safe_in_cpp(tmp_path: Path) -> None:
     """The public header and every kernel header compile as C++."""
     emission = emit(residual_network(), version="test")

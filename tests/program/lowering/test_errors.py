@@ -40,7 +40,11 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
         y = b.node("FFT", y, domain="acme", name="spectrum")
         y = b.node("Relu", y)
         y = b.node("LSTM", y, *(b.constant(np.zeros(1, np.float32)) for _ in range(2)), name="rnn")
-        return b.node("Add", y, b.node("Resize", x, "", b.constant(np.float32([1, 1, 2, 2])), mode="linear", name="up"))
+        return b.node(
+            "Add",
+            y,
+            b.node("Resize", x, "", b.constant(np.float32([1, 1, 2, 2])), mode="linear", name="up"),
+        )
 
     with pytest.raises(UnsupportedError) as caught:
         lower(load(built(body)))
@@ -61,7 +65,10 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (lambda b, x: b.node("Div", x, b.node("Add", x, x)), "supported only by a float32 constant"),
+        (
+            lambda b, x: b.node("Div", x, b.node("Add", x, x)),
+            "supported only by a float32 constant",
+        ),
         (lambda b, x: b.node("MaxPool", x, kernel_shape=[2, 2], dilations=[2, 2]), "dilations are"),
         (
             lambda b, x: b.node(
@@ -119,7 +126,10 @@ def test_input_types(dtype: str) -> None:
 
 
 def test_three_spatial_axes() -> None:
-    data = built(lambda b, x: b.node("Conv", x, b.constant(np.zeros((1, 2, 1, 1, 1), np.float32))), (1, 2, 3, 3, 3))
+    data = built(
+        lambda b, x: b.node("Conv", x, b.constant(np.zeros((1, 2, 1, 1, 1), np.float32))),
+        (1, 2, 3, 3, 3),
+    )
     with pytest.raises(UnsupportedError, match="has 3 spatial axes, supported: 1 and 2"):
         lower(load(data))
 
@@ -143,7 +153,10 @@ def test_three_spatial_axes() -> None:
             "do not broadcast",
         ),
         (lambda b, x: b.node("MaxPool", x), "kernel_shape is missing"),
-        (lambda b, x: b.node("Transpose", x, perm="abc"), "attribute 'perm' is STRING, must be INTS"),
+        (
+            lambda b, x: b.node("Transpose", x, perm="abc"),
+            "attribute 'perm' is STRING, must be INTS",
+        ),
         (
             lambda b, x: b.node("Conv", x, b.constant(np.zeros((2, 4, 1, 1), np.float32)), group=0),
             "with 0 groups do not fit",
@@ -183,11 +196,11 @@ def test_an_unused_input_is_kept() -> None:
 
 def test_names_may_be_anything() -> None:
     b = OnnxBuilder()
-    x = b.input("a*/ \"b\"\n", (1, 2, 4, 4))
+    x = b.input('a*/ "b"\n', (1, 2, 4, 4))
     y = b.node("Conv", x, b.constant(np.ones((2, 2, 1, 1), np.float32), "w;"), name="*/")
     b.output(b.node("Relu", y, name="\\x"))
     program = lower(load(b.build()))
-    assert program.inputs[0].name == "a*/ \"b\"\n"
+    assert program.inputs[0].name == 'a*/ "b"\n'
     assert program.outputs[0].name == "\\x"
 
 
@@ -239,7 +252,9 @@ class TestOtherDomains:
 
     def model(self, *, as_function: bool = False) -> bytes:
         b = OnnxBuilder()
-        y = b.node("Conv", b.input("x", (1, 2, 3, 3)), b.constant(np.ones((2, 2, 1, 1), np.float32)))
+        y = b.node(
+            "Conv", b.input("x", (1, 2, 3, 3)), b.constant(np.ones((2, 2, 1, 1), np.float32))
+        )
         y = b.node("Reverse", y, domain="acme")
         b.output(b.node("Conv", y, b.constant(np.ones((1, 2, 1, 1), np.float32))))
         if as_function:

@@ -63,7 +63,10 @@ def operators(case_id: str) -> list[str]:
             "layout-conv1d-chain",
             [*("reshape", "conv_2d", "max_pool_2d", "conv_2d"), "reshape", "fully_connected"],
         ),
-        ("layout-axis_operators", ["conv_2d", "split", "clip", "concat", "slice", "pad", "softmax"]),
+        (
+            "layout-axis_operators",
+            ["conv_2d", "split", "clip", "concat", "slice", "pad", "softmax"],
+        ),
         ("Conv-relu6", ["conv_2d"]),
         ("MatMul-bias", ["fully_connected"]),
         ("Add-relu", ["add"]),
