@@ -1,7 +1,7 @@
 """Every example in a docstring of the installed packages runs.
 
-By module name: two packages lie elsewhere in the checkout than their names say, and a collector that
-goes by files would import them twice.
+By module name: two packages lie elsewhere in the checkout than their names say, and a collector
+that goes by files would import them twice.
 """
 
 from __future__ import annotations

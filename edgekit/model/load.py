@@ -106,6 +106,11 @@ def from_proto(
         # Since IR version 4 an input with an initializer is a default value; it is a constant here.
         for value in [v for v in ir.graph.inputs if v.name in ir.graph.initializers]:
             ir.graph.inputs.remove(value)
+        for value in ir.graph.initializers.values():
+            # Decoded once: some encodings are slow, and passes look at constants often.
+            assert value.const_value is not None
+            array, dtype = value.const_value.numpy(), value.const_value.dtype
+            value.const_value = onnx_ir.Tensor(array, dtype, name=value.name)
         ir.graph.sort()
     return Model(ir, source, notes)
 

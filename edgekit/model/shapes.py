@@ -66,6 +66,13 @@ def infer_shapes(node: onnx_ir.Node) -> None:
         value.shape = onnx_ir.Shape(shape)
 
 
+def quantized_type(node: onnx_ir.Node) -> DataType:
+    """Type that a QuantizeLinear without a zero point gives: ``output_dtype``, default uint8."""
+    number = get_int(node, "output_dtype", 0) or int(DataType.UINT8)
+    check(number in {int(d) for d in DataType}, node, f"output_dtype {number} is unknown")
+    return DataType(number)
+
+
 _BOOLEAN = frozenset({"Equal", "Less", "Greater", "Not", "And", "Or"})
 
 
@@ -82,7 +89,7 @@ def _infer_types(node: onnx_ir.Node) -> None:
             source = DataType.INT64
         case "QuantizeLinear":
             zero_point = find_input(node, 2)
-            source = DataType.UINT8 if zero_point is None else dtype_of(zero_point)
+            source = quantized_type(node) if zero_point is None else dtype_of(zero_point)
         case "DequantizeLinear":
             source = dtype_of(find_input(node, 1))
         case "Where":

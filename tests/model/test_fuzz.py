@@ -43,8 +43,7 @@ def survive(data: bytes, allow_fallback: bool) -> bool:
     """Load and lower; whether that worked. Anything but a typed error is a failure."""
     try:
         lower(load(data), allow_fallback=allow_fallback)
-    except EdgekitError as error:
-        assert str(error)
+    except EdgekitError:
         return False
     return True
 

@@ -160,6 +160,14 @@ def test_an_initializer_that_is_an_input_too_is_a_constant() -> None:
     assert [v.name for v in load(b.build()).ir.graph.inputs] == ["x"]
 
 
+def test_typed_fields_and_raw_bytes_are_the_same() -> None:
+    raw, typed = small().proto(), small().proto()
+    tensor = typed.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.float_data.extend([1.0] * 6)
+    assert load(typed.SerializeToString()).to_bytes() == load(raw.SerializeToString()).to_bytes()
+
+
 class TestExternalData:
     """Weights in a file of their own."""
 

@@ -1,4 +1,4 @@
-"""Every numbered rule of every pass: the graph afterwards, and the same numbers from ONNX Runtime."""
+"""Every numbered rule of every pass: the graph afterwards, and what ONNX Runtime computes."""
 
 from __future__ import annotations
 

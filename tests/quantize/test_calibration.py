@@ -75,7 +75,7 @@ def test_bad_data(model: Model, change: object, said: str) -> None:
 def test_overflow_inside_the_model_is_said(model: Model) -> None:
     samples = data()
     samples["image"][1] = 3e38
-    with pytest.raises(InvalidDataError, match="calibration sample 1 makes .* infinite or NaN"):
+    with pytest.raises(InvalidDataError, match=r"calibration sample 1 makes .* infinite or NaN"):
         quantize_static(model, samples)
 
 

@@ -175,8 +175,7 @@ def layer_normalization(low: Lowerer, node: onnx_ir.Node) -> None:
         name=name_of(tail.value),
         quantization=y,
     )
-    result = Arrangement.plain(x.shape)
-    low.define(tail.value, Value(low.view(node, tensor, x.shape), result, y))
+    low.define_plain(tail.value, low.view(node, tensor, x.shape), y)
 
 
 @lowering("ArgMax")

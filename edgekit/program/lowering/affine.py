@@ -7,6 +7,7 @@ ONNX's uint8 less 128, zero points likewise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir
@@ -14,6 +15,7 @@ import onnx_ir
 from edgekit.errors import InvalidModelError, UnsupportedError
 from edgekit.model.geometry import axis_of, check
 from edgekit.model.nodes import Array, const, find_input, get_input, get_int, is_op, label
+from edgekit.model.shapes import quantized_type
 from edgekit.program.ir import Quantization
 from edgekit.program.lowering.value import Weights, to_int8
 
@@ -61,15 +63,7 @@ def parameters(node: onnx_ir.Node, rank: int | None) -> Parameters:
         InvalidModelError: a scale is not positive, or counts do not agree.
     """
     scale, zero_input = const(get_input(node, 1)), find_input(node, 2)
-    default_type = np.uint8
-    if zero_input is None and is_op(node, "DequantizeLinear"):
-        source = node.inputs[0]
-        stored = const(source)
-        if stored is not None:
-            default_type = stored.dtype.type
-        elif source is not None and source.dtype is not None:
-            default_type = source.dtype.numpy().type
-    zero_point = np.zeros(1, default_type) if zero_input is None else const(zero_input)
+    zero_point = np.zeros(1, _integer_type(node)) if zero_input is None else const(zero_input)
     if scale is None or zero_point is None:
         raise UnsupportedError(f"{label(node)}: scale and zero point must be constants")
     if scale.dtype != np.float32 or scale.ndim > 1 or get_int(node, "block_size", 0):
@@ -86,6 +80,17 @@ def parameters(node: onnx_ir.Node, rank: int | None) -> Parameters:
     if rank is None:
         raise UnsupportedError(f"{label(node)}: scales per channel need a known shape")
     return Parameters(scale, zero_point, axis_of(node, rank, 1))
+
+
+def _integer_type(node: onnx_ir.Node) -> np.dtype[Any]:
+    """Type of the integers of a node without a zero point."""
+    if is_op(node, "QuantizeLinear"):
+        return quantized_type(node).numpy()
+    source = get_input(node, 0)
+    stored = const(source)
+    if stored is not None:
+        return stored.dtype
+    return np.dtype(np.uint8) if source.dtype is None else source.dtype.numpy()
 
 
 def activation_quantization(node: onnx_ir.Node) -> Quantization:

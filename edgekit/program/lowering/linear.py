@@ -154,7 +154,8 @@ def _batch_matmul(low: Lowerer, node: onnx_ir.Node) -> None:
     check_supported(
         min(len(a.shape), len(b.shape)) >= 2, node, "operands must have two axes at least"
     )
-    shape, result = matmul_shape(node, a.shape, b.shape), node.outputs[0]
+    matmul_shape(node, a.shape, b.shape)
+    result = node.outputs[0]
     y = low.target(result)
     if a.quantization is None or b.quantization is None or y is None:
         if a.quantization or b.quantization or y:
@@ -174,4 +175,4 @@ def _batch_matmul(low: Lowerer, node: onnx_ir.Node) -> None:
         name=name_of(result),
         quantization=y,
     )
-    low.define(result, Value(tensor, Arrangement.plain(shape), y))
+    low.define_plain(result, tensor, y)

@@ -73,6 +73,19 @@ class Lowerer:
         """Say what stands for an ONNX value."""
         self._values[value] = result
 
+    def define_plain(
+        self, value: onnx_ir.Value, tensor: str, quantization: Quantization | None = None
+    ) -> None:
+        """Say that a tensor, in the source's shape and order, stands for an ONNX value.
+
+        Args:
+            value: the ONNX value.
+            tensor: name of the Program's tensor.
+            quantization: where the tensor holds integers that mean the value, see :class:`Value`.
+        """
+        arrangement = Arrangement.plain(self.tensors[tensor].shape)
+        self.define(value, Value(tensor, arrangement, quantization))
+
     def defined(self, kept: Container[str]) -> dict[str, str]:
         """Names of the tensors that stand for ONNX values, by the values' names.
 

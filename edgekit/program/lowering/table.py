@@ -34,15 +34,15 @@ def lowering(*op_types: str, domain: str = "") -> Callable[[Lowering], Lowering]
     """Register the lowering of ONNX operators; decorates ``function(lowerer, node)``.
 
     The function reads values with :meth:`Lowerer.value`, adds operations with
-    :meth:`Lowerer.emit` and gives every output with :meth:`Lowerer.define`. It raises
-    UnsupportedError for forms that it cannot lower. Operators of other domains register the same
-    way::
+    :meth:`Lowerer.emit` and gives every output with :meth:`Lowerer.define` or
+    :meth:`Lowerer.define_plain`. It raises UnsupportedError for forms that it cannot lower.
+    Operators of other domains register the same way::
 
         @lowering("FFT", domain="acme")
         def fft(low: Lowerer, node: onnx_ir.Node) -> None:
-            x = low.plain(low.value(node.inputs[0]))
+            x = low.plain(node, low.real(node, low.value(node.inputs[0])))
             y = low.emit(node, AcmeFFT(), x.tensor, name=node.outputs[0].name)
-            low.define(node.outputs[0], low.stored(y))
+            low.define_plain(node.outputs[0], y)
 
     Args:
         op_types: operators that the function lowers.

@@ -214,6 +214,21 @@ def test_inputs_and_outputs_take_the_models_quantisation() -> None:
     assert (result.quantization.scale, result.quantization.zero_point) == ((0.25,), (-128,))
 
 
+def test_the_type_without_a_zero_point() -> None:
+    # uint8 unless output_dtype says int8; uint8's zero point 0 is int8's -128.
+    for attributes, zero_point in (({}, -128), ({"output_dtype": 3}, 0)):
+
+        def body(b: OnnxBuilder, x: str, attributes: dict[str, int] = attributes) -> str:
+            scale = b.constant(np.float32(0.05))
+            q = b.node("QuantizeLinear", b.node("Relu", b.quantize(x, 0.1, 0)), scale, **attributes)
+            return b.node("DequantizeLinear", q, scale)
+
+        program = check(qdq(body, (1, 9)), ["clip"])
+        quantization = program.output_tensors[0].quantization
+        assert quantization is not None
+        assert quantization.scalar_zero_point == zero_point
+
+
 class TestFallback:
     """What stays in float is listed, and refused unless it is allowed."""
 
