@@ -32,7 +32,10 @@ def export(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto (default), int8 or float32.")] = None,
     observer: Annotated[
-        str | None, typer.Option(help="minmax (default), percentile or mse.")
+        str | None, typer.Option(help="minmax (default), mse, percentile or percentile:NUMBER.")
+    ] = None,
+    calib_limit: Annotated[
+        int | None, typer.Option(help="Calibration samples to use; default all.")
     ] = None,
     shape: Annotated[
         list[str] | None, typer.Option(help="NAME=1,3,32,32: fixes an open input shape.")
@@ -64,6 +67,7 @@ def export(
         "name": name,
         "precision": precision,
         "observer": observer,
+        "calibration_limit": calib_limit,
         "input_shapes": _shapes(shape) if shape else None,
         "toolchain": toolchain,
         "stack_bytes": stack_bytes,
@@ -79,6 +83,8 @@ def export(
         if dry_run:
             options["output"] = Path(temporary) / "artifact"
         artifact = exporter.export(model, **options)
+        for note in artifact.manifest.notes:
+            log.info("note: %s", note)
         for operation in artifact.manifest.fallbacks:
             log.warning("stays in float32: %s", operation)
         facts = summary(artifact)

@@ -129,6 +129,9 @@ def _configuration(
         configuration: Configuration = serialize.decode_dataclass(Configuration, text, "options")
     except serialize.FieldError as error:
         raise UsageError(str(error)) from error
+    limit = configuration.calibration_limit
+    if limit is not None and limit < 1:
+        raise UsageError(f"calibration_limit is {limit}, must be positive")
     if not 256 <= configuration.stack_bytes <= 1 << 20:
         raise UsageError(f"stack_bytes is {configuration.stack_bytes}, must be in 256…1048576")
     return configuration
@@ -182,6 +185,7 @@ def _write(
         interface=_interface(emission),
         layers=emission.layers,
         fallbacks=source.fallbacks,
+        notes=source.notes,
         memory=_memory(emission, image, where, stack),
         check=check,
     )

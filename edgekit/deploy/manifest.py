@@ -17,7 +17,6 @@ SCHEMA = 1
 FILE_NAME = "manifest.json"
 
 Precision = Literal["auto", "int8", "float32"]
-Observer = Literal["minmax", "percentile", "mse"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,9 @@ class Configuration:
         name: of the network; prefix of every symbol.
         precision: ``auto`` takes the model as it is; ``int8`` quantises a float model after
             training, which needs calibration data; ``float32`` deploys it as it is.
-        observer: how activation ranges are chosen from calibration data.
+        observer: how activation ranges are chosen from calibration data: ``minmax``, ``mse``,
+            ``percentile`` or ``percentile:NUMBER``.
+        calibration_limit: use at most so many calibration samples, drawn by the seed; None for all.
         seed: of everything drawn at random.
         allow_fallback: keep operators in float32 that could not get the requested precision.
         separate_weights: weights as a blob beside the code.
@@ -41,7 +42,8 @@ class Configuration:
     target: str
     name: str
     precision: Precision = "auto"
-    observer: Observer = "minmax"
+    observer: str = "minmax"
+    calibration_limit: int | None = None
     seed: int = 0
     allow_fallback: bool = False
     separate_weights: bool = False
@@ -171,6 +173,7 @@ class Manifest:
         interface: of the generated library.
         layers: one per layer function.
         fallbacks: operations left in float32 although int8 was asked for.
+        notes: decisions that were taken while the model was read.
         memory: what it needs.
         check: the test vectors.
         files: every other file of the folder.
@@ -187,6 +190,7 @@ class Manifest:
     interface: Interface
     layers: tuple[LayerInfo, ...]
     fallbacks: tuple[str, ...]
+    notes: tuple[str, ...]
     memory: MemoryRecord
     check: VectorCheck
     files: tuple[FileRecord, ...] = ()

@@ -136,14 +136,21 @@ def _onnx(
     legality.check(reference, target, (DType.INT8, DType.FLOAT32))
     samples = samples_for(reference, calibration)
     model = quantize_static(
-        model, samples.inputs, observer=configuration.observer, seed=configuration.seed
+        model,
+        samples.inputs,
+        observer=configuration.observer,
+        seed=configuration.seed,
+        limit=configuration.calibration_limit,
     )
-    record_ = calibration_record(
-        samples.inputs, observer=configuration.observer, seed=configuration.seed
+    used = calibration_record(
+        samples.inputs,
+        observer=configuration.observer,
+        seed=configuration.seed,
+        limit=configuration.calibration_limit,
     )
     program = _named(lower(model, allow_fallback=configuration.allow_fallback), configuration)
     legality.check(program, target)
-    use = CalibrationUse(record_.sha256, record_.samples, record_.observer, record_.seed)
+    use = CalibrationUse(used.sha256, used.samples, used.observer, used.seed)
     return Source(program, reference, record, use, _float_operations(program), notes)
 
 

@@ -351,3 +351,27 @@ def test_qemu_boots_what_was_exported(model: Path, tmp_path: Path, target: str) 
     assert len(measured.layers) == 1
     with artifact.open("qemu") as session, pytest.raises(UnsupportedError, match="not layers"):
         session.trace(x[:1])
+
+
+def test_calibration_options_and_notes(tmp_path: Path) -> None:
+    """Observer, limit and the open batch axis that became 1 stand in the manifest."""
+    path = tmp_path / "open.onnx"
+    path.write_bytes(tiny_onnx(batch="N"))
+    artifact = edgekit.export(
+        path,
+        target="host",
+        calibration=calibration(),
+        observer="percentile:99.5",
+        calibration_limit=5,
+        output=tmp_path / "out",
+    )
+    record = artifact.manifest.calibration
+    assert record is not None
+    assert (record.observer, record.samples) == ("percentile:99.5", 5)
+    assert any("batch" in note for note in artifact.manifest.notes)
+    for wrong in ({"observer": "magic"}, {"calibration_limit": 0}):
+        with pytest.raises(UsageError):
+            edgekit.export(
+                path, target="host", calibration=calibration(), output=tmp_path / "x", **wrong
+            )
+    assert not (tmp_path / "x").exists()
