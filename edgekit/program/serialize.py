@@ -96,7 +96,8 @@ def decode_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     _expect(isinstance(value, dict), value, where, "an object")
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
-    _expect(sorted(value) == sorted(names), sorted(value), where, f"an object with {names}")
+    wrong = sorted(value.keys() ^ set(names))
+    _expect(not wrong, wrong, f"{where}: present or absent", f"an object with exactly {names}")
     decoded = {n: decode(hints[n], value[n], f"{where}.{n}") for n in names}
     try:
         return kind(**decoded)

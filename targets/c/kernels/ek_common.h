@@ -56,13 +56,20 @@ static inline int32_t ek_rounding_right_shift(int32_t x, int32_t exponent)
     return (x >> exponent) + (remainder > threshold ? 1 : 0);
 }
 
-/* acc * multiplier * 2^(shift - 31), rounded after the product and after the shift. */
+/* acc * multiplier * 2^(shift - 31), rounded after the product (ties towards +infinity) and after
+ * the shift (ties away from zero). multiplier 0...2^31 - 1, so that the product cannot saturate;
+ * shift -31...30; a left shift wraps. */
 static inline int32_t ek_requantize_double(int32_t acc, int32_t multiplier, int32_t shift)
 {
-    const int32_t left = shift > 0 ? shift : 0;
-    const int32_t right = shift > 0 ? 0 : -shift;
-    return ek_rounding_right_shift(
-        ek_doubling_high_mul(ek_shift_left_s32(acc, left), multiplier), right);
+    const int32_t shifted = shift > 0 ? ek_shift_left_s32(acc, shift) : acc;
+    const int64_t product = (int64_t)shifted * multiplier + ((int64_t)1 << 30);
+    const int32_t high = (int32_t)(product >> 31);
+    if (shift >= 0) {
+        return high;
+    }
+    /* Rounding half up in two shifts cannot overflow; one less turns a negative half away from
+     * zero, and high is above INT32_MIN. */
+    return (((high + (high >> 31)) >> (-shift - 1)) + 1) >> 1;
 }
 
 /* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity. */
