@@ -204,6 +204,20 @@ def test_header_is_safe_in_cpp(tmp_path: Path) -> None:
     subprocess.run(command, check=True, cwd=tmp_path)
 
 
+@pytest.mark.parametrize("make", [residual_network, recurrent_network])
+@pytest.mark.parametrize("separate", [False, True])
+def test_the_integration_example_compiles(tmp_path: Path, make: object, separate: bool) -> None:
+    """The C in the generated README is C, with and without state and separate weights."""
+    emission = emit(make(), separate_weights=separate, version="test")
+    write_all(emission, tmp_path, separate)
+    readme = (tmp_path / "README.md").read_text()
+    (block,) = re.findall(r"```c\n(.*?)```", readme, re.DOTALL)
+    blob = "extern const unsigned char blob[];\n" if separate else ""
+    (tmp_path / "example.c").write_text(blob + block)
+    command = ["cc", *STRICT, "-std=c99", "-I", "src", "-c", "example.c", "-o", "example.o"]
+    subprocess.run(command, check=True, cwd=tmp_path)
+
+
 def test_snippets_build(tmp_path: Path) -> None:
     """The Make snippet builds and runs the self-test as its documentation says."""
     emission = emit(residual_network(), version="test")
