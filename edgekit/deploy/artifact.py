@@ -71,11 +71,11 @@ class Artifact:
     def library(self) -> Library:
         """The generated C."""
         interface = self.manifest.interface
-        sources = self.folder / SOURCES
+        inside = f"{SOURCES}/"
         files: dict[str, str | bytes] = {
-            path.relative_to(sources).as_posix(): path.read_bytes()
-            for path in sorted(sources.rglob("*"))
-            if path.is_file()
+            record.path.removeprefix(inside): (self.folder / record.path).read_bytes()
+            for record in self.manifest.files
+            if record.path.startswith(inside)
         }
         return Library(
             name=self.manifest.configuration.name,
@@ -128,9 +128,9 @@ class Artifact:
             InvalidDataError: the data does not fit the inputs.
         """
         if data is None:
-            vectors = samples_for(self.program, _vectors(self.folder), raw=True)
-            return vectors, len(vectors)
-        samples = samples_for(self.program, data)
+            samples = samples_for(self.program, _vectors(self.folder), raw=True)
+        else:
+            samples = samples_for(self.program, data)
         return (samples if limit is None else samples.first(limit)), len(samples)
 
     def verify(

@@ -9,7 +9,10 @@ carries scalar ``scale`` and ``zero_point`` describes real numbers to a float in
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,27 @@ from edgekit.program.ir import Array, Boundary, Program, Tensor
 
 INPUT_KEYS = ("x", "X", "inputs", "x_test")
 LABEL_KEYS = ("y", "labels", "y_test")
+
+MAX_UNPACKED_BYTES = 4 << 30
+"""Most bytes that a compressed data file may unpack to."""
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and the standard library raise on corrupt array files."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +86,29 @@ def read_arrays(source: Path | str | Mapping[str, Array] | Array) -> dict[str, A
         return {"x": source}
     path = Path(source)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > MAX_UNPACKED_BYTES:
+                raise InvalidDataError(
+                    f"{path}: unpacks to {unpacked:,} bytes, more than {MAX_UNPACKED_BYTES:,}"
+                )
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return {"x": loaded}
         with loaded:
-            return {key: loaded[key] for key in loaded.files}
+            arrays = {key: loaded[key] for key in loaded.files}
     except FileNotFoundError as error:
         raise InvalidDataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except _UNREADABLE as error:
         reason = "it holds pickled objects" if "pickle" in str(error).lower() else str(error)
         raise InvalidDataError(
             f"{path}: not a NumPy array file (.npz or .npy without pickles): {reason}"
         ) from error
+    foreign = sorted(key for key, value in arrays.items() if not isinstance(value, np.ndarray))
+    if foreign:
+        raise InvalidDataError(f"{path}: holds files that are no arrays: {foreign}")
+    return arrays
 
 
 def samples_for(
@@ -91,8 +126,10 @@ def samples_for(
     """
     arrays = read_arrays(source)
     found: dict[str, Array] = {}
+    used: set[str] = set()
     for boundary in program.inputs:
         key = _input_key(program, boundary, arrays)
+        used.add(key)
         tensor = program.tensors[boundary.tensor]
         values = _shaped(arrays[key], boundary, key)
         found[boundary.name] = _typed(values, tensor, key, arrays, raw=raw)
@@ -102,7 +139,8 @@ def samples_for(
     count = next(iter(counts.values()))
     if count == 0:
         raise InvalidDataError("there are no samples")
-    return Samples(found, _labels(arrays, count))
+    rest = {key: values for key, values in arrays.items() if key not in used}
+    return Samples(found, None if raw else _labels(rest, count))
 
 
 def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]) -> str:

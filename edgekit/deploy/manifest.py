@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from edgekit.errors import OutputError
@@ -15,6 +16,8 @@ from edgekit.targets.library import Port
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
+MAX_BYTES = 1 << 32
+"""No target has more memory."""
 
 Precision = Literal["auto", "int8", "float32"]
 
@@ -99,13 +102,25 @@ class Interface:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*_", self.prefix):
+            raise ValueError(f"{self.prefix!r} is no prefix")
+        sizes = (self.arena_bytes, self.state_bytes, self.weights_bytes)
+        if not all(0 <= size <= MAX_BYTES for size in sizes):
+            raise ValueError(f"sizes {sizes} are impossible")
+        if self.arena_alignment not in (1, 2, 4, 8, 16, 32, 64):
+            raise ValueError(f"alignment {self.arena_alignment} is impossible")
+        ports = (*self.inputs, *self.outputs)
+        if not all(0 <= p.offset and p.offset + p.bytes <= self.arena_bytes for p in ports):
+            raise ValueError("an input or output lies outside the arena")
+
 
 @dataclass(frozen=True)
 class MemoryRecord:
     """Bytes, equal to the linked image's sections where there is one.
 
     Attributes:
-        activations: arena without scratch's share of the peak: the arena itself, scratch included.
+        activations: the arena, scratch included.
         peak_live: no arena for this order can be smaller.
         state: survives between steps.
         stack: high-water mark of the model in the emulator, None where it was not run.
@@ -156,6 +171,11 @@ class FileRecord:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        parts = PurePosixPath(self.path).parts
+        if not parts or self.path.startswith("/") or ".." in parts or not self.path.isprintable():
+            raise ValueError(f"{self.path!r} is no path inside an artifact")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -194,6 +214,14 @@ class Manifest:
     memory: MemoryRecord
     check: VectorCheck
     files: tuple[FileRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        prefix, name = self.interface.prefix, self.configuration.name
+        if prefix != f"{name}_":
+            raise ValueError(f"prefix {prefix!r} does not belong to {name!r}")
+        for index, layer in enumerate(self.layers):
+            if layer.symbol != f"{prefix}layer_{index}":
+                raise ValueError(f"{layer.symbol!r} is not the symbol of layer {index}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

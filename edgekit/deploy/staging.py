@@ -9,20 +9,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit.deploy.manifest import FILE_NAME
+from edgekit.deploy.manifest import FILE_NAME, read_manifest
 from edgekit.errors import OutputError
 
 
 def check_destination(output: Path) -> None:
-    """Refuse an output that may not be replaced: a file, or a folder that is no artifact.
+    """Refuse an output that may not be replaced.
+
+    A folder may be replaced when it is empty, or an artifact and nothing else.
 
     Raises:
         OutputError: says what is there and what would be right.
     """
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise OutputError(f"{output} exists and is no folder; choose another output")
-    if output.is_dir() and any(output.iterdir()) and not (output / FILE_NAME).is_file():
-        raise OutputError(f"{output} is a folder with something else in it; choose another output")
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    try:
+        manifest = read_manifest(output)
+    except OutputError as error:
+        raise OutputError(
+            f"{output} is a folder with something else in it; choose another output"
+        ) from error
+    made = {FILE_NAME, *(record.path for record in manifest.files)}
+    there = (p.relative_to(output).as_posix() for p in output.rglob("*") if not p.is_dir())
+    foreign = sorted(set(there) - made)
+    if foreign:
+        raise OutputError(
+            f"{output} is an artifact with something else in it ({', '.join(foreign[:3])}); "
+            "move that away or choose another output"
+        )
 
 
 @contextmanager
@@ -55,16 +71,18 @@ def staged(output: Path) -> Iterator[Path]:
 
 
 def _replace(folder: Path, output: Path) -> None:
+    """Rename `folder` to `output`; whatever interrupts it, one of the two artifacts is there."""
     if not output.exists():
         folder.rename(output)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
     try:
         os.replace(output, old)
-        try:
-            folder.rename(output)
-        except OSError:
+        folder.rename(output)
+    except BaseException:
+        if not output.exists():
             os.replace(old, output)
-            raise
+        raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -80,7 +81,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
         if value in ("inf", "-inf"):
             return float(value)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return float(_expect(number, value, where, "a number"))
+        finite = number and abs(value) <= sys.float_info.max
+        return float(_expect(finite, value, where, "a finite number"))
     fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
     return _expect(fits, value, where, kind.__name__)
 
@@ -101,8 +103,8 @@ def decode_dataclass(kind: type[Any], value: Any, where: str) -> Any:
     decoded = {n: decode(hints[n], value[n], f"{where}.{n}") for n in names}
     try:
         return kind(**decoded)
-    except AssertionError as error:
-        raise FieldError(f"{where} holds impossible values for {kind.__name__}") from error
+    except (AssertionError, ValueError) as error:
+        raise FieldError(f"{where} holds impossible values for {kind.__name__}: {error}") from error
 
 
 def dump(program: Program) -> tuple[str, bytes]:
@@ -169,13 +171,7 @@ def load(text: str | bytes, blob: bytes) -> Program:
             state=decode(tuple[State, ...], document["state"], "state"),
             source=decode(str, document["source"], "source"),
         )
-    except (
-        FieldError,
-        KeyError,
-        RecursionError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-    ) as error:
+    except (LookupError, RecursionError, ValueError) as error:
         raise InvalidModelError(f"not a serialised Program: {error}") from error
     try:
         return verify(program, stage="load")

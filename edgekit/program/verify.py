@@ -87,7 +87,7 @@ def _operations(program: Program) -> Iterator[str]:
                 yield f"{op.name}: writes {name!r}, which is {kind}"
         known |= set(op.outputs)
         yield from _operation(program, op)
-    for name in program.tensors.keys() - known:
+    for name in sorted(program.tensors.keys() - known):
         yield f"tensor {name!r} is neither constant, fed, state nor written"
 
 
@@ -138,8 +138,11 @@ def _boundaries(program: Program) -> Iterator[str]:
     for kind, boundaries in (("input", program.inputs), ("output", program.outputs)):
         names = [b.name for b in boundaries]
         for boundary in boundaries:
-            if root.get(boundary.tensor) in state:
+            source = program.tensors.get(root.get(boundary.tensor, ""))
+            if source is not None and source.name in state:
                 yield f"{kind} {boundary.name!r} is state; copy it first"
+            if source is not None and source.is_constant:
+                yield f"{kind} {boundary.name!r} is a constant"
         for name in sorted(n for n, count in Counter(names).items() if count > 1):
             yield f"two {kind}s are called {name!r}"
         for boundary in boundaries:
@@ -156,8 +159,6 @@ def _boundary(program: Program, kind: str, boundary: Boundary) -> Iterator[str]:
     if tensor is None:
         yield f"{kind} {boundary.name!r}: no tensor {boundary.tensor!r}"
         return
-    if tensor.is_constant:
-        yield f"{kind} {boundary.name!r} is a constant"
     shape = boundary.source_shape
     if boundary.permutation is not None:
         if sorted(boundary.permutation) != list(range(len(shape))):

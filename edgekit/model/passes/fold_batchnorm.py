@@ -51,6 +51,13 @@ def fold_batchnorm(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
     2. ConvTranspose, then an affine map: into the weights' output channels and the bias.
     3. Gemm, then an affine map: into the columns of B and into C; alpha and beta become 1.
     4. BatchNormalization that none of these takes becomes Mul and Add.
+
+    A map whose fold would exceed float32 does not fold.
+
+    Raises:
+        InvalidModelError: parameters of BatchNormalization that do not fit their channels.
+        UnsupportedError: BatchNormalization in training, with computed parameters, or whose scale
+            or shift exceeds float32.
     """
     modified = False
     for node in model.graph:
@@ -78,11 +85,14 @@ def _fold_next(node: onnx_ir.Node) -> bool:
     if affine is None:
         return False
     fold = _fold_gemm if is_op(node, "Gemm") else _fold_conv
-    folded = fold(node, weights.astype(np.float64), old_bias.astype(np.float64), affine)
-    if folded is None or not all(np.isfinite(f).all() for f in folded):
+    exact = fold(node, weights.astype(np.float64), old_bias.astype(np.float64), affine)
+    folded = None if exact is None else _rounded(*exact)
+    if folded is None:
         return False
     graph = graph_of(node)
     node.resize_inputs(3)
+    for name in ("alpha", "beta"):  # Only Gemm has them; its fold takes them into the constants.
+        node.attributes.pop(name, None)
     for index, suffix, array in ((1, "weight", folded[0]), (2, "bias", folded[1])):
         constant = add_constant(graph, f"{node.name}.{suffix}", array)
         node.replace_input_with(index, constant)
@@ -140,9 +150,16 @@ def _batch_norm(node: onnx_ir.Node, channels: int) -> _Affine | None:
     return _Affine(scale, beta - mean * scale)
 
 
+def _rounded(*exact: Float64) -> list[NDArray[np.float32]] | None:
+    """The numbers as float32; None where any of them has no finite form."""
+    with np.errstate(over="ignore"):
+        rounded = [array.astype(np.float32) for array in exact]
+    return rounded if all(np.isfinite(array).all() for array in rounded) else None
+
+
 def _fold_conv(
     node: onnx_ir.Node, weights: Float64, bias: Float64, affine: _Affine
-) -> tuple[Array, Array] | None:
+) -> tuple[Float64, Float64]:
     if is_op(node, "Conv"):
         scaled = weights * affine.scale.reshape(-1, *(1,) * (weights.ndim - 1))
     else:
@@ -151,13 +168,12 @@ def _fold_conv(
         per_group = affine.scale.reshape(groups, 1, -1)
         rows = weights.reshape(groups, -1, weights.shape[1], int(np.prod(weights.shape[2:])))
         scaled = (rows * per_group[..., None]).reshape(weights.shape)
-    shifted = bias * affine.scale + affine.shift
-    return scaled.astype(np.float32), shifted.astype(np.float32)
+    return scaled, bias * affine.scale + affine.shift
 
 
 def _fold_gemm(
     node: onnx_ir.Node, weights: Float64, bias: Float64, affine: _Affine
-) -> tuple[Array, Array] | None:
+) -> tuple[Float64, Float64] | None:
     columns = affine.scale.size
     if bias.size not in (1, columns) or (bias.ndim == 2 and bias.shape[0] != 1):
         return None
@@ -165,9 +181,7 @@ def _fold_gemm(
     per_column = affine.scale[:, None] if transposed else affine.scale[None, :]
     scaled = weights * get_float(node, "alpha", 1.0) * per_column
     shifted = bias.reshape(-1) * get_float(node, "beta", 1.0) * affine.scale + affine.shift
-    for name in ("alpha", "beta"):
-        node.attributes.pop(name, None)
-    return scaled.astype(np.float32), shifted.astype(np.float32)
+    return scaled, shifted
 
 
 def _split(node: onnx_ir.Node) -> bool:
@@ -179,10 +193,13 @@ def _split(node: onnx_ir.Node) -> bool:
     affine = _batch_norm(node, shape[1])
     check_supported(affine is not None, node, "its parameters must be constants")
     assert affine is not None
+    rounded = _rounded(affine.scale, affine.shift)
+    check_supported(rounded is not None, node, "its scale or shift exceeds float32")
+    assert rounded is not None
     graph, tail = graph_of(node), (1,) * (len(shape) - 2)
     constants = [
-        add_constant(graph, f"{node.name}.{suffix}", array.astype(np.float32).reshape(-1, *tail))
-        for suffix, array in (("scale", affine.scale), ("shift", affine.shift))
+        add_constant(graph, f"{node.name}.{suffix}", array.reshape(-1, *tail))
+        for suffix, array in zip(("scale", "shift"), rounded, strict=True)
     ]
     scaled = insert(node, "Mul", [source, constants[0]], name=f"{node.name}.mul")
     scaled.shape, scaled.type = source.shape, source.type
