@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -80,7 +81,8 @@ def row(model: Path, data: Path | None, core: str, folder: Path) -> dict[str, An
 def main() -> int:
     """Write one row per model and core."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    data = os.environ.get("EDGEKIT_DATA")
+    parser.add_argument("--data", type=Path, default=data, required=data is None)
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
     rows = []
@@ -97,7 +99,7 @@ def main() -> int:
                 )
     document = {
         "schema": 1,
-        "command": "python benchmarks/reference_models.py",
+        "command": "python benchmarks/reference_models.py --data $EDGEKIT_DATA",
         "versions": {"edgekit": edgekit_version(), **dict(library_versions())},
         "seed": SEED,
         "rows": rows,

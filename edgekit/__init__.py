@@ -1,4 +1,4 @@
-"""edgekit: deploy quantised networks to microcontrollers, ARM CPUs and Jetson, bit for bit.
+"""edgekit: deploy quantised networks to microcontrollers, exact to the bit.
 
 >>> import edgekit
 >>> sorted(edgekit.__all__)

@@ -11,6 +11,7 @@ The C side, guaranteed by emission for a prefix ``kws_``::
     int  kws_step(kws_context *ctx);
     void kws_reset(kws_context *ctx);
     void kws_layer_<i>(const kws_context *ctx); one per layer, in execution order
+    int  kws_weights_intact(const kws_context *ctx);
 
 ``weights`` is NULL for the constants built into the library; ``state`` may be NULL when there is
 none.

@@ -1,16 +1,38 @@
 """What every device offers: one instance of a library whose memory can be seen.
 
-Three machines run a library call by call (the host, an emulated core, later a probe); QEMU runs a
-whole image over a batch instead and is no machine.
+The host and an emulated core run a library call by call, layer by layer. QEMU boots a whole image
+for every run: it has batches, and refuses layers and steps. What only some machines can do is a
+protocol of its own below; a session asks by ``isinstance``.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Build:
+    """The compiler behind the code that a machine runs.
+
+    Attributes:
+        toolchain: name of the compiler.
+        version: first line of what it says about itself.
+        flags: what every source of the model is compiled with; no paths.
+    """
+
+    toolchain: str
+    version: str
+    flags: tuple[str, ...]
 
 
 class Machine(Protocol):
     """A library, initialised, on something that runs it. Offsets count from the arena's start."""
+
+    @property
+    def build(self) -> Build | None:
+        """How the code it runs was compiled; None where that is not recorded."""
 
     def reset(self) -> None:
         """Set the state to its initial values."""
@@ -32,3 +54,40 @@ class Machine(Protocol):
 
     def close(self) -> None:
         """Release what the machine holds."""
+
+
+class Cost(Protocol):
+    """What a counted call took."""
+
+    @property
+    def instructions(self) -> int:
+        """Issued instructions."""
+
+    @property
+    def cycles(self) -> int:
+        """Modelled cycles; see :mod:`edgekit.targets.cycles`."""
+
+
+@runtime_checkable
+class CountingMachine(Machine, Protocol):
+    """A machine that sees every instruction and the whole stack."""
+
+    def count_layer(self, index: int) -> Cost:
+        """Like :meth:`Machine.layer`; returns what it took."""
+
+    def stack_bytes(self) -> int:
+        """Like :meth:`Machine.run`; returns the bytes of stack that it used at its deepest."""
+
+
+@runtime_checkable
+class BatchMachine(Machine, Protocol):
+    """A machine that boots for every run: it takes many inputs at once, and has no layers.
+
+    A record holds the bytes of every input, in the library's order.
+    """
+
+    def run_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[tuple[bytes, ...], ...]:
+        """Run over records, each from the initial state; the outputs' bytes of each."""
+
+    def count_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[int | None, ...]:
+        """Issued instructions for each record; None where the device's counter overflowed."""

@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from edgekit.errors import EdgekitError, ToolchainMissingError, UsageError
+from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
 
 COMPILE_FLAGS = (
@@ -75,6 +76,9 @@ class Toolchain(ABC):
     name: str
     version: str
 
+    dialect: ClassVar[tuple[str, ...]]
+    """Flags that make the compiler do without a C library, but know what its functions do."""
+
     literal_loops: ClassVar[tuple[str, ...]]
     """Flags under which loops that copy or fill memory stay loops: what memcpy itself needs."""
 
@@ -110,12 +114,18 @@ class Toolchain(ABC):
             keep: symbols that stay although nothing refers to them.
         """
 
+    @property
     @abstractmethod
-    def _compile_command(self, target: Target) -> tuple[str, ...]: ...
+    def compiler(self) -> tuple[str, ...]:
+        """The beginning of a compiler's command line."""
 
     def compile_flags(self, target: Target) -> tuple[str, ...]:
-        """Every flag that a source is compiled with, for the record; no paths."""
-        return self.machine_flags(target) + COMPILE_FLAGS
+        """Every flag that a source of the model is compiled with, but for folders and names."""
+        return self.machine_flags(target) + COMPILE_FLAGS + self.dialect
+
+    def build(self, target: Target) -> Build:
+        """What is recorded of a build for `target`."""
+        return Build(self.name, self.version, self.compile_flags(target))
 
     def compile_objects(
         self,
@@ -146,7 +156,8 @@ class Toolchain(ABC):
             output = str(PurePosixPath(source).with_suffix(".o"))
             run_tool(
                 (
-                    *self._compile_command(target),
+                    *self.compiler,
+                    *self.compile_flags(target),
                     *flags,
                     *(f"-I{name}" for name in include),
                     *("-isystem", "runtime"),
@@ -162,16 +173,19 @@ class Toolchain(ABC):
 class Gcc(Toolchain):
     """``arm-none-eabi-gcc`` with GNU ld and libgcc."""
 
+    # Freestanding lets stdint.h do without a C library; with built-in functions, memcpy of a few
+    # bytes is still compiled to a load or store.
+    dialect = ("-ffreestanding", "-fbuiltin")
     literal_loops = ("-fno-builtin", "-fno-tree-loop-distribute-patterns")
 
     def machine_flags(self, target: Target) -> tuple[str, ...]:
         """Flags that choose the core, the floating-point unit and the ABI."""
         return target.cortex.gcc_flags(target.fpu)
 
-    def _compile_command(self, target: Target) -> tuple[str, ...]:
-        # Freestanding lets stdint.h do without a C library; with built-in functions, memcpy of a
-        # few bytes is still compiled to a load or store.
-        return (GCC, *self.compile_flags(target), "-ffreestanding", "-fbuiltin")
+    @property
+    def compiler(self) -> tuple[str, ...]:
+        """The beginning of a compiler's command line."""
+        return (GCC,)
 
     def link(
         self,
@@ -202,6 +216,8 @@ class Gcc(Toolchain):
 class Zig(Toolchain):
     """The clang, lld and compiler runtime of the pip package ``ziglang``."""
 
+    # zig adds -ffreestanding for such a target, under which memcpy of a few bytes is a call.
+    dialect = ("-fhosted", "-fno-sanitize=all")
     literal_loops = ("-fno-builtin",)
 
     def machine_flags(self, target: Target) -> tuple[str, ...]:
@@ -216,9 +232,10 @@ class Zig(Toolchain):
         """
         return ("string.c",) if target.fpu_unit.is_hardware else ("string.c", "divide.c")
 
-    def _compile_command(self, target: Target) -> tuple[str, ...]:
-        # zig adds -ffreestanding for such a target, under which memcpy of a few bytes is a call.
-        return (*ZIG, "cc", *self.compile_flags(target), "-fhosted", "-fno-sanitize=all")
+    @property
+    def compiler(self) -> tuple[str, ...]:
+        """The beginning of a compiler's command line."""
+        return (*ZIG, "cc")
 
     def link(
         self,

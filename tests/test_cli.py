@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.models import tiny_onnx, tiny_tflite
 
+pytestmark = pytest.mark.needs("litert")
+
 
 def edgekit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the installed command."""

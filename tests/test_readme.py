@@ -32,7 +32,16 @@ def test_examples_and_session_run(tmp_path: Path) -> None:
     (shown,) = re.findall(r"<!-- session -->\n```console\n(.*?)```\n<!-- /session -->", TEXT, re.S)
     printed = render.run_session(tmp_path)
     assert [command for command, _ in printed] == re.findall(r"^\$ (.*)$", shown, re.M)
-    for _, output in printed:
-        for line in output.splitlines():
-            words = line.split()
-            assert not words or any(words[0] in known.split() for known in shown.splitlines())
+    output = "\n".join(f"$ {command}\n{text}" for command, text in printed)
+    compiler = re.search(r"^toolchain .*$", shown, re.M)
+    assert compiler is not None
+    if compiler[0] in output:
+        assert output == shown
+    else:
+        # Another compiler makes other code: the same rows with other figures.
+        assert rows(output) == rows(shown)
+
+
+def rows(text: str) -> list[str]:
+    """First word of every line."""
+    return [line.split()[0] for line in text.splitlines() if line.split()]

@@ -29,9 +29,8 @@ from edgekit.program import serialize
 from edgekit.program.fuse import fuse_residual
 from edgekit.program.interpret import Interpreter
 from edgekit.program.ir import Array
-from edgekit.targets.c.emit import Emission, emit
+from edgekit.targets.c.emit import Emission, emit, library_name
 from edgekit.targets.c.extras import Vector, companion_files
-from edgekit.targets.c.text import identifier
 from edgekit.targets.host import write_files
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.qemu import QEMU
@@ -76,6 +75,10 @@ def export(
     """
     if not isinstance(model, str | Path):
         refuse_module(model)
+    if not isinstance(target, str):
+        raise UsageError(f"target is {target!r}, must be the name of one")
+    if output is not None and not isinstance(output, str | Path):
+        raise UsageError(f"output is {output!r}, must be a path")
     if example_inputs is not None:
         raise UsageError("example_inputs belong to modules; a model file knows its inputs")
     path = Path(str(model))
@@ -114,17 +117,21 @@ def _target(name: str) -> Target:
 def _configuration(
     path: Path, where: Target, name: str | None, options: Mapping[str, object]
 ) -> Configuration:
-    network = identifier(name if name is not None else path.stem).lower()
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"name is {name!r}, must be a text")
+    network = library_name(name if name is not None else path.stem)
     known = Configuration.__dataclass_fields__.keys() - {"target", "name"}
     unknown = sorted(options.keys() - known)
     if unknown:
         raise UsageError(f"unknown options {unknown}; known: {sorted(known)}")
-    values = dict(options)
-    shapes = values.pop("input_shapes", ())
-    if isinstance(shapes, Mapping):
-        shapes = tuple((k, tuple(int(d) for d in v)) for k, v in sorted(shapes.items()))
-    text = serialize.encode(Configuration(where.name, network)) | values
-    text["input_shapes"] = [[k, list(v)] for k, v in shapes]  # type: ignore[attr-defined]
+    text = serialize.encode(Configuration(where.name, network)) | dict(options)
+    shapes = options.get("input_shapes", {})
+    if not isinstance(shapes, Mapping):
+        raise UsageError(f"input_shapes is {shapes!r}, must be a mapping of names to shapes")
+    text["input_shapes"] = [
+        [key, list(shape) if isinstance(shape, list | tuple) else shape]
+        for key, shape in sorted(shapes.items())
+    ]
     try:
         configuration: Configuration = serialize.decode_dataclass(Configuration, text, "options")
     except serialize.FieldError as error:

@@ -24,6 +24,7 @@ from edgekit.program.verify import verify
 from edgekit.targets.c import text
 from edgekit.targets.c.kernel import (
     KERNEL_FOLDER,
+    KERNELS,
     Argument,
     Bound,
     Call,
@@ -37,6 +38,13 @@ from edgekit.targets.c.kernel import (
 )
 from edgekit.targets.c.weights import Member, Weights
 from edgekit.targets.library import Layer, Library, Port
+
+C_HEADERS = frozenset(
+    {"assert", "complex", "ctype", "errno", "fenv", "float", "inttypes", "iso646", "limits"}
+    | {"locale", "math", "setjmp", "signal", "stdarg", "stdbool", "stddef", "stdint", "stdio"}
+    | {"stdlib", "string", "tgmath", "time", "wchar", "wctype", "semihosting", "startup"}
+)
+"""Headers that a library's own must not shadow."""
 
 LICENCE = """\
 /* SPDX-License-Identifier: Apache-2.0 OR MIT
@@ -129,6 +137,20 @@ def emit(
     return _Emitter(program, plan, calls, separate_weights, version).emission()
 
 
+def library_name(text_: str) -> str:
+    """Name of the library for a network called `text_`: prefix of symbols, stem of files.
+
+    Names that belong to kernels, their helpers or C's own headers get a prefix.
+
+    >>> library_name("KWS v2"), library_name("pad"), library_name("ek_common")
+    ('kws_v2', 'net_pad', 'net_ek_common')
+    """
+    name = text.identifier(text_).lower()
+    taken = {kernel.name for kernel in KERNELS} | C_HEADERS
+    reserved = name in taken or name == "ek" or name.startswith("ek_")
+    return f"net_{name}" if reserved else name
+
+
 def bind(
     program: Program, features: frozenset[str] = frozenset()
 ) -> dict[str, tuple[Kernel, Call]]:
@@ -170,7 +192,7 @@ class _Emitter:
     ) -> None:
         self.program = program
         self.plan = plan
-        self.name = text.identifier(program.name).lower()
+        self.name = library_name(program.name)
         self.separate = separate_weights
         self.version = version
         self.roots = aliases(program)

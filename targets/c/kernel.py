@@ -10,7 +10,7 @@ struct ``ek_<name>_params`` and the function ::
     void EK_FN(<name>)(const ek_<name>_params *p, <pointers in the order of Call.arguments>);
 
 A kernel without parameters has no struct and no first argument. Kernels never allocate, keep no
-state and include only ``ek_common.h`` (and ``ek_math_f32.h``).
+state and include only headers of this folder.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from edgekit.errors import (
 )
 from tests.support.models import tiny_onnx, tiny_tflite
 
-pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("cortex-m compiler")]
+pytestmark = pytest.mark.needs("cc", "cortex-m compiler", "litert")
 
 
 @pytest.fixture
@@ -176,6 +176,95 @@ def test_a_replaced_artifact_and_refused_places(model: Path, tmp_path: Path) -> 
     assert contents(other) == {"thesis.txt": b"precious"}
     with pytest.raises(OutputError, match="cannot be written"):
         edgekit.export(model, target="host", output=Path("/proc/nowhere/out"))
+
+
+def test_only_artifacts_are_replaced(model: Path, tmp_path: Path) -> None:
+    """A folder that happens to hold a manifest.json, or an artifact with guests, is not touched."""
+    web = tmp_path / "web"
+    web.mkdir()
+    (web / "manifest.json").write_text('{"name": "a web page"}')
+    (web / "precious.js").write_text("1")
+    with pytest.raises(OutputError, match="something else"):
+        edgekit.export(model, target="host", output=web)
+    assert (web / "precious.js").exists()
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    (out / "src" / "mine.c").write_text("int mine;")
+    with pytest.raises(OutputError, match=r"src/mine\.c"):
+        edgekit.export(model, target="host", output=out)
+    assert "mine.c" not in edgekit.load(out).library.files
+
+
+def test_an_interrupt_between_the_renames_keeps_the_old(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the old artifact was moved away: it is moved back."""
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    before = contents(out)
+
+    def interrupted(self: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.export(model, target="host", output=out)
+    monkeypatch.undo()
+    assert contents(out) == before
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["conv_2d_s8", "ek_common", "pad", "stdint", "ek", "int", "9 lives"]
+)
+def test_names_that_belong_to_others(model: Path, tmp_path: Path, name: str) -> None:
+    """A network may be called like a kernel, a helper or a C header."""
+    artifact = edgekit.export(model, target="cortex-m4", name=name, output=tmp_path / "out")
+    assert artifact.verify().identical
+    assert artifact.verify(device="local").identical
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_shapes": 5},
+        {"input_shapes": "abc"},
+        {"input_shapes": {"x": ["a"]}},
+        {"name": 5},
+        {"output": 5},
+        {"target": 5},
+        {"seed": "x"},
+        {"stack_bytes": 1},
+        {"allow_fallback": 1},
+    ],
+)
+def test_options_of_the_wrong_type(model: Path, tmp_path: Path, options: dict[str, object]) -> None:
+    """Named, whatever their type."""
+    given = {"target": "host", "output": tmp_path / "out", **options}
+    with pytest.raises(UsageError, match=next(iter(options))):
+        edgekit.export(model, **given)
+
+
+def test_a_hostile_manifest_is_refused(model: Path, tmp_path: Path) -> None:
+    """Paths outside the folder, impossible sizes, foreign symbols: one typed error each."""
+    out = tmp_path / "out"
+    edgekit.export(model, target="host", output=out)
+    text = (out / "manifest.json").read_text()
+    for old, new in (
+        ('"path": "src/tiny.c"', '"path": "../../etc/passwd"'),
+        ('"path": "src/tiny.c"', '"path": "/etc/passwd"'),
+        ('"path": "src/tiny.c"', '"path": "src/\\u0000"'),
+        ('"prefix": "tiny_"', '"prefix": "tiny; rm -rf"'),
+        ('"prefix": "tiny_"', '"prefix": "other_"'),
+        ('"symbol": "tiny_layer_0"', '"symbol": "system"'),
+        ('"arena_alignment": 16', '"arena_alignment": 3'),
+        ('"state_bytes": 0', '"state_bytes": -1'),
+        ('"state_bytes": 0', '"state_bytes": 1e999'),
+    ):
+        assert old in text
+        (out / "manifest.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(OutputError):
+            edgekit.load(out)
 
 
 def test_a_full_disk_leaves_nothing(

@@ -323,6 +323,33 @@ class TestFoldBatchnorm:
         before = [node.op_type for node in b.nodes]
         check(b, fold_batchnorm, before, before, modified=False)
 
+    @pytest.mark.filterwarnings("error")
+    def test_a_map_that_exceeds_float32_leaves_everything_alone(self) -> None:
+        def body(b: OnnxBuilder, x: str) -> str:
+            y = b.node("Gemm", x, b.constant(np.ones((4, 5), np.float32)), alpha=2.0, beta=0.5)
+            return b.node("Mul", y, number(b, 3e38))
+
+        # 2 · 3e38 is infinite in float32; its product with what x holds is not.
+        b = built(body, (3, 4))
+        ir, _ = fold_constants(load(b.build()).ir)
+        ir, modified = fold_batchnorm(ir)
+        assert (operators(ir), modified) == (["Gemm", "Mul"], False)
+        feeds = {"x": np.full((3, 4), 1e-3, np.float32)}
+        want, got = run_onnx(b.build(), feeds), run_onnx(Model(ir).to_bytes(), feeds)
+        for name, expected in want.items():
+            assert np.isfinite(expected).all()
+            np.testing.assert_array_equal(got[name], expected)
+
+    @pytest.mark.filterwarnings("error")
+    def test_4_parameters_beyond_float32_are_refused(self) -> None:
+        def body(b: OnnxBuilder, x: str) -> str:
+            values = (1e30, 0.0, 0.0, 1e-20)
+            parameters = [b.constant(np.full(4, value, np.float32)) for value in values]
+            return b.node("BatchNormalization", x, *parameters, epsilon=1e-25)
+
+        with pytest.raises(UnsupportedError, match="its scale or shift exceeds float32"):
+            optimize(load(built(body).build()))
+
     def test_training_mode_is_refused(self) -> None:
         b = built(lambda b, x: self.batch_norm(b, x, 4))
         b.nodes[-1].attribute.append(helper.make_attribute("training_mode", 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,18 @@ def test_no_program(text: str) -> None:
     """Not JSON, another schema, nothing in it, nested without end."""
     with pytest.raises(InvalidModelError):
         serialize.load(text, b"")
+
+
+@pytest.mark.parametrize("number", ["1e400", "NaN", "-Infinity", "9" * 400, "9" * 5000])
+def test_numbers_out_of_range(number: str) -> None:
+    """As a scale and as a shape: refused, whatever Python's parser makes of them."""
+    for pattern in (r'"scale": \[\s*[0-9.]+', r'"source_shape": \[\s*[0-9]+'):
+        changed, count = re.subn(
+            pattern, lambda m: m[0].rsplit("\n", 1)[0] + number, DOCUMENT, count=1
+        )
+        assert count == 1
+        with pytest.raises(InvalidModelError):
+            serialize.load(changed, BLOB)
 
 
 def test_a_cut_blob_is_refused() -> None:

@@ -81,6 +81,18 @@ def violations() -> list[tuple[str, Program, str]]:
             "does not hold",
         ),
         ("7 constant", net.replace(outputs=(Boundary("w0", "w", (3, 3, 3, 3)),)), "is a constant"),
+        (
+            "7 view",
+            net.replace(
+                operations=(
+                    *net.operations,
+                    Operation("view", Reshape(shape=(81,)), ("w0",), ("view",)),
+                ),
+                tensors={**net.tensors, "view": Tensor("view", (81,), DType.INT8)},
+                outputs=(*net.outputs, Boundary("view", "view", (81,))),
+            ),
+            "is a constant",
+        ),
         ("7 none", net.replace(outputs=()), "no output"),
         (
             "7 names",

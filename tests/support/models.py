@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import onnx
-from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.litert import TFLiteBuilder
+
+with contextlib.suppress(ModuleNotFoundError):
+    from ai_edge_litert import schema_py_generated as schema
 
 
 def tiny_tflite(seed: int = 0, name: str = "x", channels: int = 4, classes: int = 3) -> bytes:

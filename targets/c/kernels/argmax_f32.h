@@ -7,7 +7,7 @@
 #ifndef EK_ARGMAX_F32_H
 #define EK_ARGMAX_F32_H
 
-#include "ek_common.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -23,10 +23,7 @@ void EK_FN(avg_pool_2d_f32)(const ek_avg_pool_2d_f32_params *p, const float *x, 
                         }
                         row += row_step;
                     }
-                    total /= divisor;
-                    *y++ = total < p->clamp_min
-                        ? p->clamp_min
-                        : (total > p->clamp_max ? p->clamp_max : total);
+                    *y++ = ek_clamp_f32(total / divisor, p->clamp_min, p->clamp_max);
                 }
             }
         }

@@ -12,6 +12,7 @@
 #define EK_BATCH_MATMUL_F32_H
 
 #include "ek_batch_matmul.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

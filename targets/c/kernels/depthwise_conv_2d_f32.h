@@ -12,6 +12,7 @@
 #define EK_DEPTHWISE_CONV_2D_F32_H
 
 #include "ek_convolution.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -17,6 +17,13 @@
 /* External name of a kernel: EK_FN(conv_2d_s8) is <prefix>ek_conv_2d_s8. */
 #define EK_FN(name) EK_JOIN(EK_PREFIX, ek_##name)
 
+/* What every kernel takes for granted and C99 leaves open: products of 16-bit values are computed
+ * in int, negative values are shifted right arithmetically, and unsigned values that a signed type
+ * cannot hold wrap into it. An array of negative size stops the build where one does not hold. */
+typedef char ek_needs_int_of_32_bits[sizeof(int) >= sizeof(int32_t) ? 1 : -1];
+typedef char ek_needs_arithmetic_shift[(int64_t)-3 >> 1 == -2 ? 1 : -1];
+typedef char ek_needs_wrapping_casts[(int32_t)UINT32_MAX == -1 ? 1 : -1];
+
 #if defined(__GNUC__)
 #define EK_INFINITY __builtin_inff()
 #else
@@ -72,7 +79,8 @@ static inline int32_t ek_requantize_double(int32_t acc, int32_t multiplier, int3
     return (((high + (high >> 31)) >> (-shift - 1)) + 1) >> 1;
 }
 
-/* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity. */
+/* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity. The specification allows
+ * it; no kernel here needs it, since the reference kernels round otherwise. */
 static inline int32_t ek_requantize_single(int32_t acc, int32_t multiplier, int32_t shift)
 {
     const int32_t total = 31 - shift;
@@ -108,12 +116,6 @@ static inline int32_t ek_requantize_wide(int64_t acc, int32_t multiplier, int32_
     const uint64_t product =
         (uint64_t)acc * (uint64_t)multiplier + ((uint64_t)1 << (total - 1));
     return (int32_t)((int64_t)product >> total);
-}
-
-/* x < low ? low : (x > high ? high : x): NaN and -0 pass through. */
-static inline float ek_clamp_f32(float x, float low, float high)
-{
-    return x < low ? low : (x > high ? high : x);
 }
 
 #endif /* EK_COMMON_H */

@@ -6,7 +6,7 @@
 #ifndef EK_DOT_F32_H
 #define EK_DOT_F32_H
 
-#include "ek_common.h"
+#include "ek_ieee.h"
 
 /* acc[j] = (...(acc[j] + x[0] * w[j * row]) + x[1] * w[j * row + 1]) + ..., for four rows of w. */
 static inline void ek_dot4_f32(

@@ -8,14 +8,7 @@
 #ifndef EK_MATH_F32_H
 #define EK_MATH_F32_H
 
-#include "ek_common.h"
-
-#if defined(__FAST_MATH__)
-#error "edgekit's float kernels need IEEE arithmetic: build without -ffast-math"
-#endif
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
-#error "edgekit's float kernels need float arithmetic in float: on x86 build with -mfpmath=sse"
-#endif
+#include "ek_ieee.h"
 
 static inline float ek_abs_f32(float x) { return x < 0.0f ? -x : x; }
 

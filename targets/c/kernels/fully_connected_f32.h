@@ -11,7 +11,7 @@
 #ifndef EK_FULLY_CONNECTED_F32_H
 #define EK_FULLY_CONNECTED_F32_H
 
-#include "ek_common.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -24,9 +24,7 @@ void EK_FN(max_pool_2d_f32)(const ek_max_pool_2d_f32_params *p, const float *x, 
                         }
                         row += row_step;
                     }
-                    *y++ = best < p->clamp_min
-                        ? p->clamp_min
-                        : (best > p->clamp_max ? p->clamp_max : best);
+                    *y++ = ek_clamp_f32(best, p->clamp_min, p->clamp_max);
                 }
             }
         }

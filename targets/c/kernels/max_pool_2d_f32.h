@@ -8,6 +8,7 @@
 #ifndef EK_MAX_POOL_2D_F32_H
 #define EK_MAX_POOL_2D_F32_H
 
+#include "ek_ieee.h"
 #include "ek_pool.h"
 
 #ifdef __cplusplus

@@ -27,8 +27,7 @@ void EK_FN(mean_f32)(const ek_mean_f32_params *p, const float *x, float *y)
             for (int32_t c = 0; c < axes->kept_size[2]; ++c) {
                 const int32_t first = outer + c * axes->kept_stride[2];
                 const float mean = sum(axes, x + first) / p->count;
-                *y++ = mean < p->clamp_min ? p->clamp_min
-                                           : (mean > p->clamp_max ? p->clamp_max : mean);
+                *y++ = ek_clamp_f32(mean, p->clamp_min, p->clamp_max);
             }
         }
     }

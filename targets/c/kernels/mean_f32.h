@@ -8,6 +8,7 @@
 #ifndef EK_MEAN_F32_H
 #define EK_MEAN_F32_H
 
+#include "ek_ieee.h"
 #include "ek_reduction.h"
 
 #ifdef __cplusplus

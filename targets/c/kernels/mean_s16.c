@@ -20,6 +20,9 @@ static int32_t sum(const ek_reduction *axes, const int16_t *x)
 void EK_FN(mean_s16)(const ek_mean_s16_params *p, const int16_t *x, int16_t *y)
 {
     const ek_reduction *axes = &p->axes;
+    /* Clamped before the zero point is added, so that the addition cannot overflow. */
+    const int32_t low = p->clamp_min - p->y_zero_point;
+    const int32_t high = p->clamp_max - p->y_zero_point;
 
     for (int32_t a = 0; a < axes->kept_size[0]; ++a) {
         for (int32_t b = 0; b < axes->kept_size[1]; ++b) {
@@ -28,7 +31,7 @@ void EK_FN(mean_s16)(const ek_mean_s16_params *p, const int16_t *x, int16_t *y)
                 const int32_t first = outer + c * axes->kept_stride[2];
                 const int32_t total = sum(axes, x + first) + p->offset;
                 const int32_t mean = ek_requantize_double(total, p->multiplier, p->shift);
-                *y++ = (int16_t)ek_clamp_s32(mean + p->y_zero_point, p->clamp_min, p->clamp_max);
+                *y++ = (int16_t)(ek_clamp_s32(mean, low, high) + p->y_zero_point);
             }
         }
     }

@@ -11,6 +11,7 @@
 #ifndef EK_TRANSPOSE_CONV_2D_F32_H
 #define EK_TRANSPOSE_CONV_2D_F32_H
 
+#include "ek_ieee.h"
 #include "ek_transpose_conv.h"
 
 #ifdef __cplusplus

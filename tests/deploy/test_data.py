@@ -1,0 +1,110 @@
+"""Samples from files: what is found, what is meant, and that corrupt files are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.deploy import data
+from edgekit.deploy.data import read_arrays, samples_for
+from edgekit.errors import InvalidDataError
+from edgekit.program.ir import Boundary, DType, Program, Quantization, TensorType
+from edgekit.program.operators.elementwise import Add
+from edgekit.program.operators.movement import Reshape
+from tests.cases.case import one_operator
+
+Q = Quantization.per_tensor(0.5, 3)
+
+
+def one_input(name: str = "in0") -> Program:
+    """An int8 input [1, 2, 3] with scale 0.5 and zero point 3."""
+    program = one_operator(Reshape(shape=(6,)), TensorType((1, 2, 3), DType.INT8))
+    tensor = program.tensors["in0"]
+    quantised = type(tensor)("in0", tensor.shape, tensor.dtype, Q)
+    return program.replace(
+        tensors={**program.tensors, "in0": quantised}, inputs=(Boundary("in0", name, (1, 2, 3)),)
+    )
+
+
+def test_values_are_taken_or_quantised() -> None:
+    """The input's dtype as it is; others as real numbers, halves away from zero, saturated."""
+    raw = np.arange(12, dtype=np.int8).reshape(2, 1, 2, 3)
+    assert (samples_for(one_input(), {"in0": raw}).inputs["in0"] == raw).all()
+    real = np.array([[[0.0, 0.5, 0.25], [-0.25, 1000, -1000]]])
+    (sample,) = samples_for(one_input(), {"x": real})
+    assert sample["in0"].ravel().tolist() == [3, 4, 4, 2, 127, -128]
+
+
+def test_scale_and_zero_point_describe_reals() -> None:
+    """A float input reads quantised files."""
+    program = one_operator(Reshape(shape=(6,)), TensorType((1, 6), DType.FLOAT32))
+    arrays = {"x": np.full((1, 6), 7, np.int8), "scale": np.array(0.5), "zero_point": np.array(3)}
+    assert samples_for(program, arrays).inputs["in0"].tolist() == [[[2.0] * 6]]
+
+
+def test_labels_are_not_inputs() -> None:
+    """An input called like the labels is an input."""
+    values = np.zeros((4, 2, 3), np.int8)
+    assert samples_for(one_input("y"), {"y": values}).labels is None
+    labelled = samples_for(one_input(), {"x": values, "y": np.arange(4)})
+    assert labelled.labels is not None
+    assert labelled.labels.tolist() == [0, 1, 2, 3]
+    with pytest.raises(InvalidDataError, match="labels 'y'"):
+        samples_for(one_input(), {"x": values, "y": np.arange(5)})
+
+
+def test_several_inputs_by_name() -> None:
+    """Each must be there, with as many samples."""
+    kind = TensorType((1, 2), DType.FLOAT32)
+    program = one_operator(Add(), kind, kind)
+    zeros = np.zeros((3, 2), np.float32)
+    assert len(samples_for(program, {"in0": zeros, "in1": zeros})) == 3
+    with pytest.raises(InvalidDataError, match="no data for input 'in1'"):
+        samples_for(program, {"in0": zeros})
+    with pytest.raises(InvalidDataError, match="different numbers"):
+        samples_for(program, {"in0": zeros, "in1": zeros[:2]})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({"x": np.zeros((2, 3, 3), np.int8)}, "shape"),
+        ({"x": np.int8(3)}, "shape"),
+        ({"x": np.array([["a"] * 6])}, "shape|must be"),
+        ({"x": np.full((1, 2, 3), np.inf)}, "NaN or infinity"),
+    ],
+)
+def test_what_does_not_fit(arrays: dict[str, np.ndarray], match: str) -> None:
+    """Shape, kind and values."""
+    with pytest.raises(InvalidDataError, match=match):
+        samples_for(one_input(), arrays)
+
+
+def test_corrupt_files_are_refused(tmp_path: Path) -> None:
+    """Flipped bytes and cuts anywhere: arrays or one typed error."""
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, x=np.arange(400).reshape(20, 20), y=np.arange(20))
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        bad = bytearray(good)
+        for _ in range(int(rng.integers(1, 4))):
+            bad[int(rng.integers(len(bad)))] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(bad[: int(rng.integers(1, len(bad) + 1))]))
+        try:
+            read_arrays(path)
+        except InvalidDataError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused by the sizes in its directory, before anything is unpacked."""
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros(1_000_000, np.int8))
+    monkeypatch.setattr(data, "MAX_UNPACKED_BYTES", 500_000)
+    with pytest.raises(InvalidDataError, match="unpacks to"):
+        read_arrays(path)
