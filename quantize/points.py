@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import onnx_ir
 
 from edgekit.model.nodes import const, dtype_of, find_input, is_op
-from edgekit.program.ir import Quantization
+from edgekit.program.ir import DType, Quantization
 from edgekit.program.lowering.fusion import tail_of
+from edgekit.program.operators.normalization import SOFTMAX_OUTPUT
 
 COMPUTING = (
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Relu", "Clip", "LeakyRelu"),
@@ -27,7 +28,7 @@ SAME_SCALE = (
 """Operators whose results have the scale of their first input."""
 
 FIXED = {
-    "Softmax": Quantization.per_tensor(1 / 256, -128),
+    "Softmax": SOFTMAX_OUTPUT[DType.INT8],
     "Sigmoid": Quantization.per_tensor(1 / 256, -128),
     "Tanh": Quantization.per_tensor(1 / 128, 0),
 }

@@ -67,7 +67,7 @@ def quantize_static(
     lowered = lower_optimized(model)
     samples = samples_of(lowered.program, calibration, seed=seed, limit=limit)
     points = find_points(model.ir.graph)
-    tensors = {name_of(v): lowered.tensors[name_of(v)] for v in points.values}
+    tensors = {name_of(v): lowered.values[name_of(v)].tensor for v in points.values}
     observers = {tensor: create() for tensor in tensors.values()}
     _observe(lowered.program, samples, observers)
     ranges = {name: observers[tensor].range() for name, tensor in tensors.items()}

@@ -11,48 +11,72 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.errors import UnsupportedError
-from edgekit.targets.image import build_image
+from edgekit.targets.image import STACK_BYTES, LinkedImage, build_image
 from edgekit.targets.library import Library
-from edgekit.targets.qemu import QemuResult, qemu_target, run_image
+from edgekit.targets.machine import Build
+from edgekit.targets.qemu import qemu_target, run_image
 from edgekit.targets.target import Target
-from edgekit.targets.toolchain import Toolchain
+from edgekit.targets.toolchain import find_toolchain
 
 
 class BootedMachine:
-    """A library in an image of its own, linked for QEMU's board with the same core.
+    """A library in an image that QEMU's board with the same core boots.
+
+    Where the target has the memories of that board, the given image is booted itself. Elsewhere
+    the library is compiled and linked again, by the same toolchain and with as much stack.
+    Implements :class:`edgekit.targets.machine.BatchMachine`.
 
     Args:
-        library: what to build.
-        where: what the artifact was built for.
-        toolchain: None for the first that is installed.
+        library: what to run.
+        where: what it was built for.
+        linked: the image that it was built into; None builds one by the first toolchain that is
+            installed.
 
     Raises:
         UnsupportedError: QEMU has no board with the core.
-        ToolchainMissingError: QEMU or the compiler is not installed.
+        ToolchainMissingError: the image's compiler is not installed, and would be needed.
         DoesNotFitError: QEMU's board has less memory than the image needs.
     """
 
-    def __init__(self, library: Library, where: Target, toolchain: Toolchain | None = None) -> None:
+    def __init__(self, library: Library, where: Target, linked: LinkedImage | None = None) -> None:
         self._library = library
-        self._folder = tempfile.TemporaryDirectory(prefix="edgekit-")
-        folder = Path(self._folder.name)
-        board = qemu_target(where)
-        self._image = build_image(library, board, folder=folder, toolchain=toolchain)
-        self._image.require_fit()
+        self._target = qemu_target(where)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if linked is not None and self._target.memories == where.memories:
+            self._path, self._build = linked.path, linked.build
+        else:
+            toolchain = find_toolchain(None if linked is None else linked.build.toolchain)
+            self._folder = tempfile.TemporaryDirectory(prefix="edgekit-")
+            image = build_image(
+                library,
+                self._target,
+                folder=Path(self._folder.name),
+                toolchain=toolchain,
+                stack_bytes=STACK_BYTES if linked is None else linked.stack_bytes,
+            )
+            image.require_fit()
+            self._path, self._build = image.path, image.build
         self._written = {port.offset: bytes(port.bytes) for port in library.inputs}
         self._results: dict[int, bytes] = {}
 
+    @property
+    def build(self) -> Build:
+        """How the image that is booted was compiled."""
+        return self._build
+
     def run_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[tuple[bytes, ...], ...]:
         """Boot once and run over records of inputs; the outputs of each."""
-        return run_image(self._image, records).outputs
+        return run_image(self._path, self._library, self._target, records).outputs
 
-    def count_run(self) -> QemuResult:
-        """Boot, run what was written once, and count its instructions."""
-        return run_image(self._image, [self._record()], count=True)
+    def count_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[int | None, ...]:
+        """Boot once and run over records of inputs; the instructions of each."""
+        result = run_image(self._path, self._library, self._target, records, count=True)
+        assert result.instructions is not None
+        return result.instructions
 
     def run(self) -> None:
         """Boot and run once."""
-        (outputs,) = self.run_batch([self._record()])
+        (outputs,) = self.run_batch([[self._written[p.offset] for p in self._library.inputs]])
         ports = self._library.outputs
         self._results = {p.offset: data for p, data in zip(ports, outputs, strict=True)}
 
@@ -79,8 +103,6 @@ class BootedMachine:
         self._written[offset] = data
 
     def close(self) -> None:
-        """Delete the build."""
-        self._folder.cleanup()
-
-    def _record(self) -> list[bytes]:
-        return [self._written[port.offset] for port in self._library.inputs]
+        """Delete what was built here."""
+        if self._folder is not None:
+            self._folder.cleanup()

@@ -180,10 +180,6 @@ class Core:
         """
         return next(unit for unit in self.fpus if name is None or unit.name == name)
 
-    def has_fpu(self, name: str | None = None) -> bool:
-        """Whether float32 is computed in hardware with the unit called `name`."""
-        return self.fpu(name).is_hardware
-
     def all_features(self, fpu: str | None = None) -> frozenset[str]:
         """Features of the core with the unit called `fpu`: what kernels may demand.
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from edgekit.targets.elf import Elf
 from edgekit.targets.emulator import INSTRUCTION_LIMIT, TIMEOUT_S, Count, Emulator
 from edgekit.targets.library import Library
+from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
 
 
 class EmulatedMachine:
-    """A library, initialised, in its image. Implements :class:`edgekit.targets.machine.Machine`.
+    """A library, initialised, in its image.
+
+    Implements :class:`edgekit.targets.machine.CountingMachine`.
 
     Args:
         library: what is in the image.
         target: what the image was linked for; its core must have an emulator model.
         elf: the linked image.
+        build: how it was compiled, as recorded where it was linked.
         timeout_s: wall-clock limit of one call.
         instruction_limit: limit of one counted call.
 
@@ -29,10 +33,12 @@ class EmulatedMachine:
         target: Target,
         elf: Elf,
         *,
+        build: Build | None = None,
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
     ) -> None:
         self._library = library
+        self._build = build
         self.emulator = Emulator(
             target, elf, timeout_s=timeout_s, instruction_limit=instruction_limit
         )
@@ -44,6 +50,11 @@ class EmulatedMachine:
             self._library.symbol("init"), self._context, self._arena, state, weights
         )
         assert code == 0, f"init answered {code}"
+
+    @property
+    def build(self) -> Build | None:
+        """As recorded where the image was linked."""
+        return self._build
 
     def reset(self) -> None:
         """Set the state to its initial values."""
@@ -64,10 +75,6 @@ class EmulatedMachine:
     def count_run(self) -> Count:
         """Like :meth:`run`, with the instructions it issued."""
         return self._count(self._library.symbol("run"))
-
-    def count_step(self) -> Count:
-        """Like :meth:`step`, with the instructions it issued."""
-        return self._count(self._library.symbol("step"))
 
     def count_layer(self, index: int) -> Count:
         """Like :meth:`layer`, with the instructions it issued."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -36,18 +37,22 @@ _ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_AR
 
 _NOWHERE = "where there is no memory"
 _READ_ONLY = "which is program memory"
-_JUMP = "jump"
+_READ, _WRITE, _JUMP = "read", "write", "jump"
 
 _ACCESS = {
-    unicorn.UC_MEM_READ_UNMAPPED: ("read", _NOWHERE),
-    unicorn.UC_MEM_WRITE_UNMAPPED: ("write", _NOWHERE),
-    unicorn.UC_MEM_WRITE_PROT: ("write", _READ_ONLY),
+    unicorn.UC_MEM_READ_UNMAPPED: (_READ, _NOWHERE),
+    unicorn.UC_MEM_WRITE_UNMAPPED: (_WRITE, _NOWHERE),
+    unicorn.UC_MEM_WRITE_PROT: (_WRITE, _READ_ONLY),
     unicorn.UC_MEM_FETCH_UNMAPPED: (_JUMP, ""),
     unicorn.UC_MEM_FETCH_PROT: (_JUMP, ""),
-    unicorn.UC_MEM_READ: ("read", _NOWHERE),
-    unicorn.UC_MEM_WRITE: ("write", _NOWHERE),
 }
 """What unicorn calls an access, in words, and why it was refused."""
+
+_HOOKS = {
+    _READ: unicorn.UC_HOOK_MEM_READ,
+    _WRITE: unicorn.UC_HOOK_MEM_WRITE,
+    _JUMP: unicorn.UC_HOOK_CODE,
+}
 
 # Numbers that QEMU gives to exceptions. Without a memory protection unit, alignment is the only
 # reason for a data abort in an existing memory.
@@ -128,12 +133,13 @@ class Emulator:
         self._instruction_limit = instruction_limit
         self._refused: _Refused | None = None
         self._exception: int | None = None
+        self._overwritten: list[tuple[int, bytes]] = []
 
         # Not UC_MODE_MCLASS: under it unicorn takes an M33, whatever model is chosen.
         self._uc = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB)
         self._uc.ctl_set_cpu_model(core.unicorn_model)
-        for memory in target.memories:
-            self._map(memory)
+        for begin, end, memories in page_runs(target.memories):
+            self._map(begin, end, memories)
         for segment in elf.segments:
             self._uc.mem_write(segment.address, segment.data)
         self._uc.hook_add(
@@ -223,20 +229,41 @@ class Emulator:
     ) -> None:
         self.close()
 
-    def _map(self, memory: Memory) -> None:
-        """Map a memory; what rounding to pages adds stays out of bounds."""
-        rights = (
-            unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
-            if memory.is_program
-            else unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE
-        )
-        begin = memory.origin - memory.origin % _PAGE
-        end = memory.end + -memory.end % _PAGE
+    def _map(self, begin: int, end: int, memories: Sequence[Memory]) -> None:
+        """Map pages that memories share; what those do not cover or allow stays out of bounds."""
+        program = any(memory.is_program for memory in memories)
+        data = any(memory.is_data for memory in memories)
+        rights = unicorn.UC_PROT_READ
+        rights |= unicorn.UC_PROT_EXEC if program else 0
+        rights |= unicorn.UC_PROT_WRITE if data else 0
         self._uc.mem_map(begin, end - begin, rights)
-        for first, last in ((begin, memory.origin - 1), (memory.end, end - 1)):
-            if first <= last:
-                access = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-                self._uc.hook_add(access, self._on_padding, None, first, last)
+        position = begin
+        for memory in sorted(memories, key=lambda memory: memory.origin):
+            first, behind = max(begin, memory.origin), min(end, memory.end)
+            self._forbid(position, first, _READ, _WRITE, _JUMP, reason=_NOWHERE)
+            if data and memory.is_program:
+                self._forbid(first, behind, _WRITE, reason=_READ_ONLY)
+            if program and memory.is_data:
+                self._forbid(first, behind, _JUMP)
+            position = behind
+        self._forbid(position, end, _READ, _WRITE, _JUMP, reason=_NOWHERE)
+
+    def _forbid(self, begin: int, end: int, *verbs: str, reason: str = "") -> None:
+        """Stop at accesses that the rights of the page allow."""
+
+        def on_code(uc: Any, address: int, size: int, verb: str) -> None:
+            if self._refused is None:
+                self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
+            uc.emu_stop()
+
+        def on_data(uc: Any, access: int, address: int, size: int, value: int, verb: str) -> None:
+            if verb == _WRITE:
+                self._overwritten.append((address, self.read(address, size)))
+            on_code(uc, address, size, verb)
+
+        for verb in verbs if begin < end else ():
+            function = on_code if verb == _JUMP else on_data
+            self._uc.hook_add(_HOOKS[verb], function, verb, begin, end - 1)
 
     def _on_refused(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
@@ -244,12 +271,6 @@ class Emulator:
         verb, reason = _ACCESS[access]
         self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
         return False
-
-    def _on_padding(
-        self, uc: Any, access: int, address: int, size: int, value: int, _: Any
-    ) -> None:
-        self._on_refused(uc, access, address, size, value, None)
-        uc.emu_stop()
 
     def _on_exception(self, uc: Any, number: int, _: Any) -> None:
         self._exception = number
@@ -273,7 +294,14 @@ class Emulator:
         stopped = failure is not None or self._exception is not None or self._refused is not None
         if not stopped and pc == self._return:
             return int(uc.reg_read(arm.UC_ARM_REG_R0))
+        self._repair()
         raise self._error(function, failure, pc)
+
+    def _repair(self) -> None:
+        """Undo writes that were forbidden: where a page has the right, they happen all the same."""
+        for address, data in reversed(self._overwritten):
+            self._uc.mem_write(address, data)
+        self._overwritten.clear()
 
     def _error(
         self, function: str | int, failure: unicorn.UcError | None, pc: int
@@ -322,6 +350,26 @@ class Emulator:
         if key not in self._blocks:
             self._blocks[key] = self._decoder.block(address, self.read(address, size))
         return self._blocks[key]
+
+
+def page_runs(
+    memories: Sequence[Memory],
+) -> Iterator[tuple[int, int, tuple[Memory, ...]]]:
+    """Cut the pages that memories touch into runs of pages that hold the same memories.
+
+    Returns:
+        Begin, end and the memories of every run, by ascending address.
+
+    >>> flash = Memory("flash", "flash", 0, 0x1800), Memory("more", "flash", 0x1800, 0x1800)
+    >>> [(hex(b), hex(e), len(inside)) for b, e, inside in page_runs(flash)]
+    [('0x0', '0x1000', 1), ('0x1000', '0x2000', 2), ('0x2000', '0x3000', 1)]
+    """
+    pages = [(m.origin - m.origin % _PAGE, m.end + -m.end % _PAGE, m) for m in memories]
+    edges = sorted({edge for first, last, _ in pages for edge in (first, last)})
+    for begin, end in itertools.pairwise(edges):
+        inside = tuple(m for first, last, m in pages if first <= begin and end <= last)
+        if inside:
+            yield begin, end, inside
 
 
 def _require_room(target: Target, elf: Elf) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
-from edgekit.errors import ToolchainMissingError
+from edgekit.errors import OutputError, ToolchainMissingError
 from edgekit.targets.library import Library
+from edgekit.targets.machine import Build
+from edgekit.targets.toolchain import run_tool
 
 FLAGS = (
     "-std=c99",
@@ -23,9 +25,19 @@ FLAGS = (
 
 
 def write_files(library: Library, folder: Path) -> None:
-    """Write a library's files into `folder`, which is created."""
+    """Write a library's files into `folder`, which is created.
+
+    Raises:
+        OutputError: a file would lie outside the folder, by its name or through a link; nothing
+            was written then.
+    """
+    root = folder.resolve()
+    paths = {name: (root / name).resolve() for name in library.files}
+    for name, path in paths.items():
+        if path == root or not path.is_relative_to(root):
+            raise OutputError(f"{name!r} of {library.name} lies outside {folder}")
     for name, content in library.files.items():
-        path = folder / name
+        path = paths[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
 
@@ -35,16 +47,31 @@ def compile_shared(library: Library, folder: Path, flags: tuple[str, ...] = ()) 
 
     Raises:
         ToolchainMissingError: there is no C compiler.
+        EdgekitError: a source does not compile; the compiler's words.
+    """
+    compiler = host_compiler()
+    write_files(library, folder)
+    output = folder / f"lib{library.name}.so"
+    run_tool((compiler, *FLAGS, *flags, "-o", output.name, *library.sources), folder)
+    return output
+
+
+def host_compiler() -> str:
+    """Path of the system's C compiler.
+
+    Raises:
+        ToolchainMissingError: there is none.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise ToolchainMissingError("no C compiler on this host; install gcc or clang")
-    write_files(library, folder)
-    output = folder / f"lib{library.name}.so"
-    command = [compiler, *FLAGS, *flags, "-o", output.name, *library.sources]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"generated code does not compile:\n{done.stderr}"
-    return output
+    return compiler
+
+
+@cache
+def _version(compiler: str) -> str:
+    """First line of what a compiler says about itself."""
+    return run_tool((compiler, "--version"), Path.cwd()).splitlines()[0]
 
 
 class HostMachine:
@@ -55,6 +82,10 @@ class HostMachine:
         weights: address the instance takes its weights from instead of the built-in ones: the
             bytes of a blob.
         flags: further compiler flags.
+
+    Raises:
+        ToolchainMissingError: there is no C compiler.
+        EdgekitError: a source does not compile; the compiler's words.
     """
 
     def __init__(
@@ -64,6 +95,8 @@ class HostMachine:
         path = compile_shared(library, Path(self._folder.name), flags)
         self._code = ctypes.CDLL(str(path))
         self._library = library
+        compiler = host_compiler()
+        self._build = Build(Path(compiler).name, _version(compiler), FLAGS + flags)
         alignment = library.arena_alignment
         self._arena, self._arena_address = _aligned(library.arena_bytes, alignment)
         self._state, state_address = _aligned(library.state_bytes, alignment)
@@ -81,6 +114,11 @@ class HostMachine:
 
     def _function(self, name: str) -> ctypes._NamedFuncPointer:
         return self._code[self._library.symbol(name)]
+
+    @property
+    def build(self) -> Build:
+        """The system's compiler and the flags it was given."""
+        return self._build
 
     def reset(self) -> None:
         """Set the state to its initial values."""

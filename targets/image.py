@@ -24,7 +24,9 @@ import jinja2
 from edgekit.errors import DoesNotFitError
 from edgekit.targets.cores import Memory
 from edgekit.targets.elf import Elf
+from edgekit.targets.host import write_files
 from edgekit.targets.library import Library
+from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
 from edgekit.targets.toolchain import Toolchain, find_toolchain
 
@@ -83,20 +85,9 @@ class SizeReport:
     stack: int
 
     @property
-    def flash_bytes(self) -> int:
-        """Program memory of the whole image, without padding between sections."""
-        parts = (self.code, self.rodata, self.weights, self.runtime, self.harness, self.data)
-        return sum(parts)
-
-    @property
     def model_flash_bytes(self) -> int:
         """Program memory that the model costs: code, constants, weights and the runtime."""
         return self.code + self.rodata + self.weights + self.runtime
-
-    @property
-    def ram_bytes(self) -> int:
-        """Data memory of the whole image, without padding between sections."""
-        return self.data + self.bss + self.arena + self.state + self.stack
 
 
 _PURPOSE = {
@@ -171,6 +162,21 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class LinkedImage:
+    """An image as it is kept: a file, and how to make it again for other memories.
+
+    Attributes:
+        path: the ELF file.
+        build: how it was compiled.
+        stack_bytes: room reserved for the stack.
+    """
+
+    path: Path
+    build: Build
+    stack_bytes: int
+
+
+@dataclass(frozen=True)
 class Image:
     """A linked image.
 
@@ -200,9 +206,14 @@ class Image:
         return self.folder / "image.elf"
 
     @property
-    def compile_flags(self) -> tuple[str, ...]:
-        """What the model's sources were compiled with, for the record."""
-        return self.toolchain.compile_flags(self.target)
+    def build(self) -> Build:
+        """How the model's sources were compiled."""
+        return self.toolchain.build(self.target)
+
+    @property
+    def linked(self) -> LinkedImage:
+        """What is kept of it."""
+        return LinkedImage(self.path, self.build, self.sizes.stack)
 
     @property
     def fits(self) -> bool:
@@ -354,8 +365,7 @@ def _extent(names: list[str], sections: Mapping[str, tuple[int, int]]) -> int:
 
 def _compile(library: Library, target: Target, toolchain: Toolchain, folder: Path) -> list[str]:
     """Write all sources and compile them; names of the objects in link order."""
-    for name, content in library.files.items():
-        _write(folder / "model" / name, content)
+    write_files(library, folder / "model")
     support = _support_objects(toolchain, target)
     for name, content in {**_support_files(toolchain, target), **support}.items():
         _write(folder / name, content)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets.cores import QemuMachine
-from edgekit.targets.image import Image, Status
+from edgekit.targets.image import Status
+from edgekit.targets.library import Library
 from edgekit.targets.target import Target
 from edgekit.targets.toolchain import clean_environment
 
@@ -68,7 +69,9 @@ def qemu_target(target: Target) -> Target:
 
 
 def run_image(
-    image: Image,
+    path: Path,
+    library: Library,
+    target: Target,
     records: Sequence[Sequence[bytes]],
     *,
     timeout_s: float = TIMEOUT_S,
@@ -77,7 +80,9 @@ def run_image(
     """Boot an image and run it over records of inputs.
 
     Args:
-        image: built for :func:`qemu_target`.
+        path: the ELF file.
+        library: what is in it.
+        target: what it was built for; see :func:`qemu_target`.
         records: for every run the inputs' bytes, in the library's order.
         timeout_s: wall-clock limit of the whole batch.
         count: count instructions too; slower.
@@ -85,21 +90,19 @@ def run_image(
     Raises:
         ToolchainMissingError: QEMU is not installed.
         UnsupportedError: QEMU has no board for the core, or the image is built for another board.
-        DoesNotFitError: the image is larger than the board's memories.
         EmulationError: the image faulted, ended with an error or ran into the time limit.
     """
-    machine = _machine(image.target)
-    if image.target.memories != machine.memories:
+    machine = _machine(target)
+    if target.memories != machine.memories:
         raise UnsupportedError(
-            f"{image.path}: built for the memories of {image.target.name}; "
+            f"{path}: built for the memories of {target.name}; "
             f"QEMU boots images for {machine.machine}"
         )
-    image.require_fit()
     version = qemu_version()
-    sizes = [port.bytes for port in image.library.inputs]
+    sizes = [port.bytes for port in library.inputs]
     assert all([len(data) for data in record] == sizes for record in records)
     command = [
-        *(QEMU, "-machine", machine.machine, "-kernel", str(image.path.resolve())),
+        *(QEMU, "-machine", machine.machine, "-kernel", str(path.resolve())),
         *(("-cpu", machine.cpu) if machine.cpu else ()),
         *("-semihosting-config", "enable=on,target=native"),
         *("-display", "none", "-monitor", "none", "-serial", "none", "-nic", "none"),
@@ -108,7 +111,7 @@ def run_image(
     with tempfile.TemporaryDirectory(prefix="edgekit-") as temporary:
         folder = Path(temporary)
         (folder / "input.bin").write_bytes(b"".join(data for r in records for data in r))
-        where = f"{image.library.name} on QEMU's {machine.machine}"
+        where = f"{library.name} on QEMU's {machine.machine}"
         try:
             done = subprocess.run(
                 command,
@@ -128,7 +131,7 @@ def run_image(
         output = (folder / "output.bin").read_bytes()
         ticks = (folder / "ticks.bin").read_bytes()
     return QemuResult(
-        _split(output, [port.bytes for port in image.library.outputs], len(records)),
+        _split(output, [port.bytes for port in library.outputs], len(records)),
         _instructions(ticks, machine.clock_hz) if count else None,
         machine.machine,
         version,

@@ -54,7 +54,7 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def rows_as(rows: Sequence[Row], style: Format, title: str = "") -> str:
+def rows_as(rows: Sequence[Row], style: Format) -> str:
     """Rows with the same keys as text.
 
     >>> print(rows_as([{"layer": "conv", "macs": 1200}], Format.MD), end="")
@@ -75,11 +75,11 @@ def rows_as(rows: Sequence[Row], style: Format, title: str = "") -> str:
         lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(cell(v) for v in row.values())} |" for row in rows]
         return "\n".join(lines) + "\n"
-    return _table(rows, columns, title)
+    return _table(rows, columns)
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str], title: str) -> str:
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numeric = any(isinstance(r[column], int | float) for r in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")

@@ -17,12 +17,14 @@ from edgekit.targets.booted import BootedMachine
 from edgekit.targets.elf import Elf
 from edgekit.targets.emulated import EmulatedMachine
 from edgekit.targets.host import HostMachine
+from edgekit.targets.image import LinkedImage
 from edgekit.targets.library import Layer, Library
-from edgekit.targets.machine import Machine
+from edgekit.targets.machine import Build, Machine
 from edgekit.targets.target import Target, target
 
 SOURCES = "src"
 IMAGE = "image.elf"
+BOARD = "board.toml"
 EMULATED_SAMPLES = 100
 """Samples that verification runs in an emulator unless told otherwise."""
 
@@ -64,8 +66,9 @@ class Artifact:
 
     @cached_property
     def target(self) -> Target:
-        """What it was built for."""
-        return target(self.manifest.configuration.target)
+        """What it was built for; a board of the user's own is described in the artifact."""
+        board = self.folder / BOARD
+        return target(str(board) if board.is_file() else self.manifest.configuration.target)
 
     @cached_property
     def library(self) -> Library:
@@ -94,6 +97,15 @@ class Artifact:
         )
 
     @property
+    def _linked(self) -> LinkedImage | None:
+        """Its image, None where nothing was linked."""
+        record = self.manifest.build
+        if record is None:
+            return None
+        build = Build(record.toolchain, record.version, record.flags)
+        return LinkedImage(self.folder / IMAGE, build, self.manifest.configuration.stack_bytes)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that can run it here; the first is the default."""
         own = self.target.devices
@@ -115,8 +127,7 @@ class Artifact:
             raise UnsupportedError(
                 f"{self.target.name} has no device {device!r}; it has {', '.join(self.devices)}"
             )
-        elf = Elf.read(self.folder / IMAGE) if device == "emulator" else None
-        machine = open_library(self.library, self.target, device, elf)
+        machine = open_library(self.library, self.target, device, self._linked)
         return Session(self.program, self.library, self.manifest.layers, machine, device)
 
     def samples(self, data: Data | None, limit: int | None = None) -> tuple[Samples, int]:
@@ -185,7 +196,7 @@ class Artifact:
                 self.manifest,
                 inputs,
                 source=source,
-                clock_hz=self.target.clock_hz,
+                target=self.target,
                 protocol=protocol or benchmark.Protocol(),
             )
 
@@ -207,14 +218,16 @@ def load(folder: Path | str) -> Artifact:
     return Artifact(path, manifest)
 
 
-def open_library(library: Library, where: Target, device: str, elf: Elf | None) -> Machine:
+def open_library(
+    library: Library, where: Target, device: str, linked: LinkedImage | None
+) -> Machine:
     """A machine that runs a library.
 
     Args:
         library: the generated C.
         where: what it was built for.
         device: ``local``, ``emulator`` or ``qemu``.
-        elf: the linked image, for the emulator.
+        linked: the image that it was built into, for the emulator and QEMU.
 
     Raises:
         DeviceMissingError: no such device.
@@ -222,10 +235,10 @@ def open_library(library: Library, where: Target, device: str, elf: Elf | None) 
     """
     if device == "local":
         return HostMachine(library, library.blob)
+    if device not in ("emulator", "qemu"):
+        raise DeviceMissingError(f"no device {device!r}; known: local, emulator, qemu")
+    if linked is None:
+        raise OutputError("the artifact has no image; export it for a microcontroller")
     if device == "qemu":
-        return BootedMachine(library, where)
-    if device == "emulator":
-        if elf is None:
-            raise OutputError("the artifact has no image; export it for a microcontroller")
-        return EmulatedMachine(library, where, elf)
-    raise DeviceMissingError(f"no device {device!r}; known: local, emulator, qemu")
+        return BootedMachine(library, where, linked)
+    return EmulatedMachine(library, where, Elf.read(linked.path), build=linked.build)

@@ -11,8 +11,11 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekit.deploy.manifest import Manifest
-from edgekit.deploy.session import Inputs, LayerProfile, Session
+from edgekit.deploy.session import Inputs, LayerProfile, Profile, Session
 from edgekit.program.ir import Array, Program
+from edgekit.targets.machine import Build
+from edgekit.targets.target import Target
+from edgekit.version import edgekit_version
 
 SCHEMA = 1
 Provenance = Literal["measured", "modelled", "estimated", "counted"]
@@ -56,12 +59,14 @@ class BenchReport:
         macs: multiply-accumulates.
         instructions: issued instructions, counted; None where the device cannot count.
         cycles: modelled, None where there is no model.
-        clock_hz: of the board, None for a generic core.
+        clock_hz: of the board; None for a generic core, and on a device that does not stand for
+            the target: a board's C code on this machine.
         latency_ms: None where neither measured nor modelled.
         energy_uj: None: no figure is better than a guessed one.
         stack_bytes: high-water mark, counted.
-        ram_bytes, flash_bytes: from the linked image.
-        toolchain, toolchain_version, flags: the compiler behind the counts.
+        ram_bytes, flash_bytes: from the artifact's linked image; None without one, and on a device
+            that does not stand for the target.
+        toolchain, toolchain_version, flags: how the code that ran was compiled.
         layers: the same per layer.
         warnings: what to mind when reading the figures.
     """
@@ -114,7 +119,7 @@ def bench(
     inputs: Inputs,
     *,
     source: str,
-    clock_hz: int | None,
+    target: Target,
     protocol: Protocol = Protocol(),
 ) -> BenchReport:
     """Measure or count one inference.
@@ -124,29 +129,26 @@ def bench(
         manifest: of the artifact.
         inputs: what to run; cost may depend on the data.
         source: where the input came from, for the report.
-        clock_hz: of the board, None for a generic core or the host.
+        target: what the artifact was built for.
         protocol: of real execution.
     """
     profile = session.profile(inputs)
-    cycles = [layer.cycles for layer in profile.layers]
-    total = None if None in cycles else float(sum(c for c in cycles if c is not None))
-    warnings: list[str] = []
-    latency: Latency | None
-    if profile.instructions is None:
-        latency = measure(session, inputs, protocol)
-        if latency.cov is not None and latency.cov > UNSTABLE_COV:
-            warnings.append(f"unstable: the samples vary by {latency.cov:.0%}")
-    elif clock_hz and total is not None:
-        modelled = 1e3 * total / clock_hz
-        latency = Latency("modelled", modelled, modelled, modelled)
-        warnings.append("latency is modelled from a per-core table at zero wait states")
-    else:
-        latency = None
-        warnings.append("a generic core has no clock: name a board for a latency")
-    build = manifest.build
+    stands_for_target = session.device in target.devices
+    clock_hz = target.clock_hz if stands_for_target else None
+    build = session.build
+    latency, warnings = _latency(session, profile, inputs, clock_hz, protocol)
+    if not stands_for_target:
+        warnings.append(
+            f"{session.device} is not {target.name}: time, compiler and flags are this machine's"
+        )
+    elif manifest.build is not None and build != Build(**asdict(manifest.build)):
+        warnings.append(
+            f"{session.device} ran another build than the artifact's: "
+            f"{build.version if build else 'unknown'} instead of {manifest.build.version}"
+        )
     return BenchReport(
         schema=SCHEMA,
-        edgekit=manifest.edgekit,
+        edgekit=edgekit_version(),
         name=manifest.configuration.name,
         model_sha256=manifest.model.sha256,
         target=manifest.configuration.target,
@@ -154,19 +156,46 @@ def bench(
         input=source,
         macs=sum(layer.macs for layer in profile.layers),
         instructions=profile.instructions,
-        cycles=total,
+        cycles=profile.cycles,
         clock_hz=clock_hz,
         latency_ms=latency,
         energy_uj=None,
         stack_bytes=profile.stack_bytes,
-        ram_bytes=manifest.memory.ram,
-        flash_bytes=manifest.memory.flash,
+        ram_bytes=manifest.memory.ram if stands_for_target else None,
+        flash_bytes=manifest.memory.flash if stands_for_target else None,
         toolchain=build.toolchain if build else None,
         toolchain_version=build.version if build else None,
         flags=build.flags if build else (),
         layers=profile.layers,
         warnings=tuple(warnings),
     )
+
+
+def _latency(
+    session: Session,
+    profile: Profile,
+    inputs: Inputs,
+    clock_hz: int | None,
+    protocol: Protocol,
+) -> tuple[Latency | None, list[str]]:
+    """Measured where the device is real, modelled where its cycles and clock are known.
+
+    Returns:
+        The latency, None where there is no honest figure, and what to say about it.
+    """
+    if not session.is_simulated:
+        latency = measure(session, inputs, protocol)
+        unstable = latency.cov is not None and latency.cov > UNSTABLE_COV
+        return latency, [f"unstable: the samples vary by {latency.cov:.0%}"] if unstable else []
+    if profile.instructions is None:
+        return None, [f"{session.device}: the run was too long for the counter of instructions"]
+    if profile.cycles is None:
+        return None, [f"{session.device} counts instructions; nothing models cycles or latency"]
+    if clock_hz is None:
+        return None, ["a generic core has no clock: name a board for a latency"]
+    modelled = 1e3 * profile.cycles / clock_hz
+    words = "latency is modelled from a per-core table at zero wait states"
+    return Latency("modelled", modelled, modelled, modelled), [words]
 
 
 def measure(session: Session, inputs: Inputs, protocol: Protocol) -> Latency:

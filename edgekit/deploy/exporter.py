@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.deploy.artifact import IMAGE, SOURCES, Artifact, load, open_library
+from edgekit.deploy.artifact import BOARD, IMAGE, SOURCES, Artifact, load, open_library
 from edgekit.deploy.benchmark import seeded_inputs
 from edgekit.deploy.manifest import (
     SCHEMA,
@@ -106,6 +106,8 @@ def export(
                 stack_bytes=configuration.stack_bytes,
             )
             image.require_fit()
+        if target.endswith(".toml"):
+            shutil.copyfile(target, stage / BOARD)
         _write(stage, emission, source, configuration, where, image)
     return load(folder)
 
@@ -233,18 +235,14 @@ def _check(
     device = where.devices[0] if where.devices else None
     if device is None or (device == "qemu" and shutil.which(QEMU) is None):
         return VectorCheck(None, VECTORS, None), None
-    machine = open_library(emission.library, where, device, image.elf if image else None)
+    machine = open_library(emission.library, where, device, image.linked if image else None)
     with Session(emission.program, emission.library, emission.layers, machine, device) as session:
         for number in range(VECTORS):
             inputs = {b.name: arrays[f"input/{b.name}"][number] for b in emission.program.inputs}
-            results = session.run(inputs)
-            named = results if isinstance(results, Mapping) else {None: results}
-            for boundary in emission.program.outputs:
-                got = named.get(boundary.name, named.get(None))
-                want = arrays[f"output/{boundary.name}"][number]
-                if got is None or got.tobytes() != want.tobytes():
+            for name, got in session.run_named(inputs).items():
+                if got.tobytes() != arrays[f"output/{name}"][number].tobytes():
                     raise VerificationError(
-                        f"output {boundary.name!r} of vector {number} differs between {device} "
+                        f"output {name!r} of vector {number} differs between {device} "
                         "and the exact reference; this is a bug in edgekit, please report it"
                     )
         stack = session.stack_bytes()
@@ -254,8 +252,8 @@ def _check(
 def _build(image: Image | None) -> BuildRecord | None:
     if image is None:
         return None
-    flags = image.toolchain.compile_flags(image.target)
-    return BuildRecord(image.toolchain.name, image.toolchain.version, flags)
+    build = image.build
+    return BuildRecord(build.toolchain, build.version, build.flags)
 
 
 def _interface(emission: Emission) -> Interface:

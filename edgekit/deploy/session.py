@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from edgekit.program.interpret import check_names, from_program, to_program
 from edgekit.program.ir import Array, Boundary, Program
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Library
-from edgekit.targets.machine import Machine
+from edgekit.targets.machine import BatchMachine, Build, CountingMachine, Machine
 
 Inputs = Array | Mapping[str, Array]
 
@@ -61,6 +61,12 @@ class Profile:
         counts = [layer.instructions for layer in self.layers]
         return None if None in counts else sum(c for c in counts if c is not None)
 
+    @property
+    def cycles(self) -> float | None:
+        """Sum over the layers."""
+        cycles = [layer.cycles for layer in self.layers]
+        return None if None in cycles else float(sum(c for c in cycles if c is not None))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {**asdict(self), "instructions": self.instructions}
@@ -100,6 +106,16 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
+    @property
+    def build(self) -> Build | None:
+        """How the code that runs was compiled; None where that is not recorded."""
+        return self._machine.build
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether wall time says nothing: an emulator runs the code."""
+        return isinstance(self._machine, CountingMachine | BatchMachine)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -129,29 +145,28 @@ class Session:
         Raises:
             InvalidDataError: names, dtypes or shapes do not fit.
         """
-        named = self._named(inputs)
-        self._feed(named)
+        return _unwrapped(self.run_named(inputs))
+
+    def run_named(self, inputs: Inputs) -> dict[str, Array]:
+        """Like :meth:`run`, but always a dict by output name."""
+        self._feed(self._named(inputs))
         self._machine.run()
         return self._results()
 
     def step(self, inputs: Inputs) -> Any:
         """Run once and carry the state; see :meth:`run`."""
-        named = self._named(inputs)
-        self._feed(named)
+        self._feed(self._named(inputs))
         self._machine.step()
-        return self._results()
+        return _unwrapped(self._results())
 
     def run_many(self, samples: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
         """Run samples one after the other, each from the initial state; dicts by output name.
 
         A device that boots for every run is given all samples at once.
         """
-        machine: Any = self._machine
-        if not hasattr(machine, "run_batch"):
-            for sample in samples:
-                results = self.run(sample)
-                name = self.program.outputs[0].name
-                yield results if isinstance(results, dict) else {name: results}
+        machine = self._machine
+        if not isinstance(machine, BatchMachine):
+            yield from map(self.run_named, samples)
             return
         records = [self._record(self._named(sample)) for sample in samples]
         for outputs in machine.run_batch(records):
@@ -163,7 +178,7 @@ class Session:
     @property
     def has_layers(self) -> bool:
         """Whether single layers can be run: not where a device runs whole images."""
-        return not hasattr(self._machine, "run_batch")
+        return not isinstance(self._machine, BatchMachine)
 
     def trace(self, inputs: Inputs) -> dict[str, Array]:
         """Run layer by layer and return every tensor that a layer writes, in Program layout."""
@@ -182,11 +197,8 @@ class Session:
 
         None where the device cannot see it.
         """
-        machine: Any = self._machine
-        if not hasattr(machine, "stack_bytes"):
-            return None
-        used: int = machine.stack_bytes()
-        return used
+        machine = self._machine
+        return machine.stack_bytes() if isinstance(machine, CountingMachine) else None
 
     def profile(self, inputs: Inputs, repeats: int = 20) -> Profile:
         """Cost of every layer for one input.
@@ -196,30 +208,27 @@ class Session:
             repeats: runs per layer where time is measured; the median counts.
         """
         named = self._named(inputs)
-        machine: Any = self._machine
-        if not self.has_layers:
-            return self._profile_whole(named)
-        counting = hasattr(machine, "count_layer")
+        machine = self._machine
+        if isinstance(machine, BatchMachine):
+            return self._profile_whole(machine, named)
         layers = []
         machine.reset()
         self._feed(named)
         for index, layer in enumerate(self.layers):
-            if counting:
-                count = machine.count_layer(index)
-                cost: dict[str, Any] = {"instructions": count.instructions, "cycles": count.cycles}
+            profile = LayerProfile(layer.operation, layer.operator, layer.macs)
+            if isinstance(machine, CountingMachine):
+                cost = machine.count_layer(index)
+                profile = replace(profile, instructions=cost.instructions, cycles=cost.cycles)
             else:
-                cost = {"latency_ms": self._time_layer(index, repeats)}
-            layers.append(LayerProfile(layer.operation, layer.operator, layer.macs, **cost))
+                profile = replace(profile, latency_ms=self._time_layer(index, repeats))
+            layers.append(profile)
         return Profile(self.device, tuple(layers), self.stack_bytes())
 
-    def _profile_whole(self, named: Mapping[str, Array]) -> Profile:
+    def _profile_whole(self, machine: BatchMachine, named: Mapping[str, Array]) -> Profile:
         """One entry for the whole network, where layers cannot be told apart."""
-        machine: Any = self._machine
-        self._feed(named)
-        counts = machine.count_run().instructions
+        (instructions,) = machine.count_batch([self._record(named)])
         macs = sum(layer.macs for layer in self.layers)
-        whole = LayerProfile("whole network", "", macs, counts[0] if counts else None)
-        return Profile(self.device, (whole,))
+        return Profile(self.device, (LayerProfile("whole network", "", macs, instructions),))
 
     def _time_layer(self, index: int, repeats: int) -> float:
         """Median milliseconds; the arena is restored between runs, a layer may write in place."""
@@ -252,12 +261,11 @@ class Session:
         for port, data in zip(self.library.inputs, self._record(named), strict=True):
             self._machine.write(port.offset, data)
 
-    def _results(self) -> Any:
-        results = {
+    def _results(self) -> dict[str, Array]:
+        return {
             boundary.name: self._output(boundary, self._machine.read(port.offset, port.bytes))
             for boundary, port in zip(self.program.outputs, self.library.outputs, strict=True)
         }
-        return results if len(results) > 1 else next(iter(results.values()))
 
     def _output(self, boundary: Boundary, data: bytes) -> Array:
         return from_program(boundary, self._array(boundary.tensor, data))
@@ -269,3 +277,8 @@ class Session:
         tensor = self.program.tensors[name]
         values = np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.shape)
         return values.astype(tensor.dtype.value)
+
+
+def _unwrapped(results: dict[str, Array]) -> Any:
+    """The array alone where there is only one output."""
+    return results if len(results) > 1 else next(iter(results.values()))

@@ -43,6 +43,8 @@ def embed_external_data(proto: onnx.ModelProto, where: str, folder: Path | None)
 
 
 def _declared_bytes(tensor: onnx.TensorProto, what: str) -> int:
+    if any(extent < 0 for extent in tensor.dims):
+        raise InvalidModelError(f"{what} has a negative extent: {list(tensor.dims)}")
     try:
         dtype = onnx_ir.DataType(tensor.data_type)
         bits: int = math.prod(tensor.dims) * dtype.bitwidth
@@ -62,7 +64,10 @@ def _number(entries: dict[str, str], key: str, default: int, what: str) -> int:
 
 def _inside(folder: Path, location: str, what: str) -> Path:
     root = folder.resolve()
-    path = (root / location).resolve()
+    try:
+        path = (root / location).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # Links in a circle, a name with a NUL.
+        raise InvalidModelError(f"{what} points to {location!r}: {error}") from error
     if not location or Path(location).is_absolute() or not path.is_relative_to(root):
         raise InvalidModelError(
             f"{what} points to {location!r}, must be a file inside the model's folder"

@@ -99,6 +99,11 @@ def _apply(info: onnx.ValueInfoProto, shape: tuple[int, ...], where: str) -> Non
     given = ",".join(str(s) for s in shape)
     if len(shape) > MAX_RANK or any(not isinstance(s, int) or s < 1 for s in shape):
         raise UsageError(f"--shape {info.name}={given}: extents must be positive integers")
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise UsageError(
+            f"--shape {info.name}={given}: {math.prod(shape)} elements, at most {MAX_ELEMENTS} "
+            "are supported"
+        )
     if not info.type.tensor_type.HasField("shape"):
         info.type.tensor_type.shape.dim.extend([_Dimension() for _ in shape])
         # An empty list of dimensions would leave the field unset.

@@ -8,18 +8,18 @@ their first bytes and never opened.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from edgekit.errors import EdgekitError, InvalidModelError
+from edgekit.errors import InvalidModelError
 from edgekit.model.external_data import embed_external_data
 from edgekit.model.input_shapes import fix_input_shapes
 from edgekit.model.model import Model
+from edgekit.model.third_party import third_party
 from edgekit.model.validate import check_constants, check_structure
 
 _OTHER_FORMATS = (
@@ -96,37 +96,26 @@ def from_proto(
         input_shapes: see :func:`load`.
         source: provenance of the Model.
     """
-    with _hostile(where):
-        check_structure(proto, where)
-        embed_external_data(proto, where, folder)
-        check_constants(proto, where)
-        notes = fix_input_shapes(proto, where, input_shapes or {})
-        _name_nodes(proto)
+    check_structure(proto, where)
+    embed_external_data(proto, where, folder)
+    check_constants(proto, where)
+    notes = fix_input_shapes(proto, where, input_shapes or {})
+    _name_nodes(proto)
+    with third_party(f"{where} is no valid ONNX model"):
         ir = onnx_ir.from_proto(proto)
-        # Since IR version 4 an input with an initializer is a default value; it is a constant here.
-        for value in [v for v in ir.graph.inputs if v.name in ir.graph.initializers]:
-            ir.graph.inputs.remove(value)
-        for value in ir.graph.initializers.values():
-            # Decoded once: some encodings are slow, and passes look at constants often.
-            assert value.const_value is not None
-            array, dtype = value.const_value.numpy(), value.const_value.dtype
-            value.const_value = onnx_ir.Tensor(array, dtype, name=value.name)
+    # Since IR version 4 an input with an initializer is a default value; it is a constant here.
+    for value in [v for v in ir.graph.inputs if v.name in ir.graph.initializers]:
+        ir.graph.inputs.remove(value)
+    for value in ir.graph.initializers.values():
+        # Decoded once: some encodings are slow, and passes look at constants often.
+        stored = value.const_value
+        assert stored is not None
+        with third_party(f"{where}: initializer {value.name!r} cannot be decoded"):
+            array = stored.numpy()
+        value.const_value = onnx_ir.Tensor(array, stored.dtype, name=value.name)
+    with third_party(f"{where} is no valid ONNX model"):
         ir.graph.sort()
     return Model(ir, source, notes)
-
-
-@contextmanager
-def _hostile(where: str) -> Iterator[None]:
-    """Turn whatever third-party decoding raises on malformed input into a typed error."""
-    try:
-        yield
-    except EdgekitError:
-        raise
-    except (RecursionError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise InvalidModelError(f"{where} is no valid ONNX model: {error}") from error
-    except (NotImplementedError, AssertionError, RuntimeError) as error:
-        # onnx_ir reports some malformed protos this way.
-        raise InvalidModelError(f"{where} is no valid ONNX model: {error}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -134,20 +134,24 @@ class Requant:
     """Multiplication of an accumulator by a positive real, in integers.
 
     Attributes:
-        multiplier: one integer of B binary digits, or one per output channel; 0 or in
-            [2**(B−1), 2**B). B is 53 for ``float64`` rounding, else 31.
+        multiplier: one integer in [0, 2**B), or one per output channel. B is 53 for ``float64``
+            rounding, else 31.
         shift: as many; the real factor is ``multiplier · 2**(shift − B)``.
         rounding: of the product, one of
 
             ``double``
                 int32 accumulators; rounds the high product, then the right shift (gemmlowp).
             ``single``
-                int32 accumulators; rounds once, ties towards +∞.
+                int32 accumulators; rounds once, ties towards +∞. The specification allows it; no
+                operator here uses it, since LiteRT's reference kernels round otherwise.
             ``wide``
                 int64 accumulators; keeps 15 digits of the multiplier, rounds once, ties towards +∞.
             ``float64``
                 the product is a float64 one, rounded once more to an integer, ties away from zero;
                 accumulators saturate at ±2⁵³, results at ±2³⁰.
+
+    Raises:
+        ValueError: no factor, not as many shifts, or one that is out of range.
 
     >>> acc = np.array([5, 6, -6])
     >>> {r: Requant.from_real([0.25], r).apply(acc).tolist() for r in ("double", "single")}
@@ -162,9 +166,14 @@ class Requant:
 
     def __post_init__(self) -> None:
         low, high = SHIFTS[self.rounding]
-        assert len(self.multiplier) == len(self.shift) >= 1
-        assert all(0 <= m < 2 ** MULTIPLIER_BITS[self.rounding] for m in self.multiplier)
-        assert all(low <= s <= high for s in self.shift)
+        bits = MULTIPLIER_BITS[self.rounding]
+        counts = len(self.multiplier), len(self.shift)
+        if counts[0] != counts[1] or not self.multiplier:
+            raise ValueError(f"{counts[0]} multipliers and {counts[1]} shifts, must be as many")
+        if not all(0 <= m < 2**bits for m in self.multiplier):
+            raise ValueError(f"multipliers of {self.rounding!r} must lie in 0…2**{bits} - 1")
+        if not all(low <= s <= high for s in self.shift):
+            raise ValueError(f"shifts of {self.rounding!r} must lie in {low}…{high}")
 
     @classmethod
     def from_real(cls, factors: Sequence[float], rounding: Rounding) -> Requant:

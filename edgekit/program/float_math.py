@@ -21,9 +21,15 @@ NaN gives NaN. The polynomials are least-maximum fits of ours over the reduced r
 Source of the method (reduction by multiples of ln 2 in two parts, rational tanh by exp): Cody and
 Waite, "Software Manual for the Elementary Functions", 1980; the first guess of `rsqrt` is the
 well-known one of Quake III, refined by Newton's iteration.
+
+The tables of integer operators need float64 values, once: `exact_exp` and `exact_tanh` compute them
+in decimal, since mathematics libraries, NumPy's among them, differ between machines in the last
+digit.
 """
 
 from __future__ import annotations
+
+from decimal import Context, Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,3 +136,30 @@ def rsqrt(x: Array) -> Float32:
     for _ in range(3):
         y = y + y * (HALF - half * y * y)
     return y
+
+
+_DECIMAL = Context(prec=40, Emin=-999999, Emax=999999, traps=[])
+"""Twice float64's digits; what is too large becomes infinity, what is too small zero."""
+
+
+def exact_exp(x: float) -> float:
+    """``e**x``, the nearest float64.
+
+    >>> exact_exp(1.0), exact_exp(1000.0), exact_exp(-1e30)
+    (2.718281828459045, inf, 0.0)
+    """
+    return float(_DECIMAL.exp(Decimal(x)))
+
+
+def exact_tanh(x: float) -> float:
+    """Hyperbolic tangent, the nearest float64.
+
+    >>> exact_tanh(0.5), exact_tanh(-1e30)
+    (0.46211715726000974, -1.0)
+    """
+    if abs(x) < 1e-9:
+        return x  # x**3 / 3 lies far below the last digit, and would cancel below
+    power = _DECIMAL.exp(Decimal(-2 * abs(x)))
+    one = Decimal(1)
+    share = _DECIMAL.divide(_DECIMAL.subtract(one, power), _DECIMAL.add(one, power))
+    return float(share.copy_sign(Decimal(x)))

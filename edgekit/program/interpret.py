@@ -40,12 +40,15 @@ def to_program(boundary: Boundary, tensor: Tensor, value: Array) -> Array:
 
 
 def from_program(boundary: Boundary, value: Array) -> Array:
-    """Bring a Program-layout array back to the source layout; the inverse of `to_program`."""
+    """Bring a Program-layout array back to the source layout; the inverse of `to_program`.
+
+    The result is always a copy: the caller may write to it.
+    """
     if boundary.permutation is None:
-        return value.reshape(boundary.source_shape)
+        return value.reshape(boundary.source_shape).copy()
     shape = [boundary.source_shape[axis] for axis in boundary.permutation]
     inverse = np.argsort(boundary.permutation)
-    return np.ascontiguousarray(value.reshape(shape).transpose(inverse))
+    return value.reshape(shape).transpose(inverse).copy()
 
 
 def check_names(program: Program, inputs: Mapping[str, Array]) -> None:
@@ -102,10 +105,11 @@ class Interpreter:
 
         Args:
             inputs: array by input name, in the source model's layout and the Program's dtype.
-            observe: called with the name and value of every input and computed tensor, in order.
+            observe: called with the name and value of every input and computed tensor, in order;
+                must not write to the values.
 
         Returns:
-            Array by output name, in the source model's layout.
+            Array by output name, in the source model's layout; the caller may write to them.
 
         Raises:
             InvalidDataError: names, dtypes or shapes do not fit, or an input holds NaN.
@@ -129,8 +133,8 @@ class Interpreter:
                 values[name] = value
                 if observe is not None:
                     observe(name, value)
-        for state in program.state:
-            self._state[state.read] = values[state.write]
+        # A copy, since a reshape is a view of what the caller gave.
+        self._state = {state.read: values[state.write].copy() for state in program.state}
         return {b.name: from_program(b, values[b.tensor]) for b in program.outputs}
 
 

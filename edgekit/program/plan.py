@@ -46,10 +46,6 @@ class Buffer:
     end: int
     offset: int
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both are alive in some step."""
-        return self.start < other.end and other.start < self.end
-
 
 @dataclass(frozen=True)
 class MemoryPlan:

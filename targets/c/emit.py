@@ -19,7 +19,7 @@ import numpy as np
 import edgekit.targets.c.bindings  # noqa: F401  fills the kernel table
 from edgekit.errors import UnsupportedError
 from edgekit.program.ir import Operation, Program
-from edgekit.program.plan import MemoryPlan, aliases, plan_memory
+from edgekit.program.plan import ALIGNMENT, MemoryPlan, aliases, plan_memory
 from edgekit.program.verify import verify
 from edgekit.targets.c import text
 from edgekit.targets.c.kernel import (
@@ -200,20 +200,17 @@ class _Emitter:
             Step(i, op, *calls[op.name])
             for i, op in enumerate(o for o in program.operations if o.name in calls)
         ]
-        self.state_offsets = self._place_state()
+        self.state_offsets, self.state_bytes = self._place_state()
         self.derived: dict[str, str] = {}
         self.weights, self.member_of = self._collect_weights()
 
-    def _place_state(self) -> dict[str, int]:
+    def _place_state(self) -> tuple[dict[str, int], int]:
+        """Offsets of the state buffers, and the bytes that they take."""
         offsets, top = {}, 0
         for state in self.program.state:
             offsets[state.read] = top
-            top += -(-self.program.tensors[state.read].bytes // 16) * 16
-        return offsets
-
-    @property
-    def state_bytes(self) -> int:
-        return sum(-(-self.program.tensors[s.read].bytes // 16) * 16 for s in self.program.state)
+            top += -(-self.program.tensors[state.read].bytes // ALIGNMENT) * ALIGNMENT
+        return offsets, top
 
     def _collect_weights(self) -> tuple[Weights, dict[str, str]]:
         """Every constant once: tensors by name, derived constants by content."""

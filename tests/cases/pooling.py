@@ -41,8 +41,11 @@ SCALES: list[tuple[str, tuple[float, int], tuple[float, int]]] = [
     ("left-shift", (9.0, -5), (0.25, 0)),
     ("vanishing", (2.0**-40, 0), (1.0, 5)),
     ("few-bits", (2.0**-30, 0), (1.0, 5)),
+    ("huge-lowest", (2.0**40, 0), (1.0, -128)),
+    ("huge-highest", (2.0**40, 0), (1.0, 127)),
 ]
-"""Quantisations of input and output, the last two at and below a shift of −31."""
+"""Quantisations of input and output: two at and below a shift of −31, and two whose means reach the
+ends of int32 before the zero point is added."""
 
 
 def _clamps(dtype: DType) -> dict[str, Clamp | None]:

@@ -464,3 +464,33 @@ def test_calibration_options_and_notes(tmp_path: Path) -> None:
                 path, target="host", calibration=calibration(), output=tmp_path / "x", **wrong
             )
     assert not (tmp_path / "x").exists()
+
+
+def test_a_board_of_ones_own(model: Path, tmp_path: Path) -> None:
+    """Its description travels with the artifact; the file may be gone afterwards."""
+    board = tmp_path / "mine.toml"
+    board.write_text(
+        """
+name = "my-board"
+vendor = "me"
+mcu = "X1"
+core = "cortex-m4"
+clock_hz = 48_000_000
+[[memory]]
+name = "flash"
+kind = "flash"
+origin = 0x0800_0000
+bytes = 65_536
+[[memory]]
+name = "sram"
+kind = "ram"
+origin = 0x2000_0000
+bytes = 16_384
+"""
+    )
+    edgekit.export(model, target=str(board), output=tmp_path / "out")
+    board.unlink()
+    artifact = edgekit.load(tmp_path / "out")
+    assert artifact.target.name == "my-board"
+    assert artifact.verify().identical
+    assert artifact.bench().clock_hz == 48_000_000

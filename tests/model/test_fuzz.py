@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from edgekit.errors import EdgekitError
 from edgekit.model import load
@@ -25,15 +26,30 @@ OPERATORS = (
 )
 
 
+def as_function(model: bytes) -> bytes:
+    """The same model with its nodes in a local function that is called once."""
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    inputs = [value.name for value in (*graph.input, *graph.initializer)]
+    outputs = [value.name for value in graph.output]
+    proto.functions.append(
+        helper.make_function("acme", "F", inputs, outputs, graph.node, proto.opset_import)
+    )
+    del graph.node[:]
+    graph.node.append(helper.make_node("F", inputs, outputs, name="call", domain="acme"))
+    proto.opset_import.append(helper.make_opsetid("acme", 1))
+    return proto.SerializeToString()
+
+
 def seeds() -> list[bytes]:
-    """Float and quantised models of every operator."""
+    """Float and quantised models of every operator, every third with a local function."""
     models = []
     for index, case in enumerate(float_cases()):
         models.append(case.model)
         if index % 4 == 0:
             calibration = {n: v[np.newaxis] for n, v in case.feeds(seed=0).items()}
             models.append(quantize_static(load(case.model), calibration).to_bytes())
-    return models
+    return [as_function(m) if i % 3 == 0 else m for i, m in enumerate(models)]
 
 
 SEEDS = seeds()
@@ -136,14 +152,33 @@ MUTATIONS: tuple[Callable[[onnx.GraphProto, random.Random], None], ...] = (
 )
 
 
+def mutate(proto: onnx.ModelProto, rng: random.Random) -> None:
+    """Change some fields of the graph, or of it with the body of its function."""
+    graph, body = proto.graph, onnx.GraphProto()
+    if proto.functions:
+        body.CopyFrom(graph)
+        del body.node[:]
+        body.node.extend(proto.functions[0].node)
+        graph = body
+    for _ in range(rng.randint(1, 3)):
+        rng.choice(MUTATIONS)(graph, rng)
+    if proto.functions:
+        for target, source in (
+            (proto.functions[0].node, body.node),
+            (proto.graph.input, body.input),
+            (proto.graph.initializer, body.initializer),
+        ):
+            del target[:]
+            target.extend(source)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_fields(seed: int) -> None:
     rng, whole = random.Random(seed), 0
     for _ in range(1000):
         proto = onnx.load_from_string(rng.choice(SEEDS))
-        for _ in range(rng.randint(1, 3)):
-            rng.choice(MUTATIONS)(proto.graph, rng)
+        mutate(proto, rng)
         if rng.random() < 0.1:
             proto.opset_import[0].version = rng.randint(7, 23)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def _set_weights(proto: onnx.ModelProto, value: float) -> None:
         (lambda p: p.graph.initializer[0].dims.__setitem__(0, 4), r"FLOAT\[4, 2\] but holds 24"),
         (lambda p: p.graph.initializer[0].dims.__setitem__(0, -3), "negative extent"),
         (lambda p: p.graph.initializer[0].dims.append(2**40), "but holds 24 bytes"),
+        (lambda p: p.graph.initializer[0].dims.extend([2**62] * 20), "but holds 24 bytes"),
         (lambda p: _set_weights(p, np.nan), "initializer 'w' holds NaN"),
         (lambda p: _set_weights(p, np.inf), "initializer 'w' holds infinity"),
         (lambda p: p.graph.node[0].input.append("w"), "has 3 inputs, must have 2"),
@@ -127,6 +129,82 @@ def test_malformed_models_are_explained(change: Callable, said: str) -> None:
 def test_unsupported_models_are_explained(change: Callable, said: str) -> None:
     with pytest.raises(UnsupportedError, match=said):
         load(_edit(change))
+
+
+def with_function(*change: Callable[[onnx.FunctionProto], object]) -> bytes:
+    """A model whose only node calls ``acme.Leak(a) = Relu(LeakyRelu(a))``, with changes to that."""
+    b = OnnxBuilder()
+    b.output(b.node("Leak", b.input("x", (1, 3)), domain="acme"))
+    nodes = [
+        helper.make_node("LeakyRelu", ["a"], ["b"], name="leaky", alpha=0.5),
+        helper.make_node("Relu", ["b"], ["c"], name="relu"),
+    ]
+    opsets = [helper.make_opsetid("", 21)]
+    b.functions.append(helper.make_function("acme", "Leak", ["a"], ["c"], nodes, opsets))
+    for apply in change:
+        apply(b.functions[0])
+    return b.build()
+
+
+NAN = helper.make_attribute("alpha", float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda f: f.node[0].attribute[0].CopyFrom(NAN),
+            "attribute 'alpha' of 'leaky' in function 'Leak' is not finite",
+        ),
+        (
+            lambda f: f.attribute_proto.append(NAN),
+            "attribute 'alpha' of function 'Leak' is not finite",
+        ),
+        (
+            lambda f: f.attribute_proto.append(
+                helper.make_attribute("t", helper.make_tensor("t", 1, [1], [float("nan")]))
+            ),
+            "attribute 't' of function 'Leak' holds NaN",
+        ),
+        (lambda f: f.node[1].input.__setitem__(0, "z"), "Leak.*'relu' reads 'z', which nothing"),
+        (lambda f: f.node[0].input.__setitem__(0, "c"), "Leak.*'leaky' reads 'c', which nothing"),
+        (lambda f: f.node[1].output.__setitem__(0, "b"), "Leak.*'b' is defined twice"),
+        (lambda f: f.node[0].output.__delitem__(0), "Leak.*'leaky' has no output"),
+        (lambda f: f.node[1].input.append("a"), "Leak.*'relu' has 2 inputs, must have 1"),
+        (lambda f: f.input.append("a"), "Leak.*two inputs are called 'a'"),
+        (lambda f: f.output.__setitem__(0, "d"), "Leak.*output 'd' is not computed"),
+        (lambda f: f.input.__delitem__(0), "Leak node 'leak_0' has 1 inputs, must have 0"),
+        (lambda f: f.output.append("b"), "Leak node 'leak_0' has 1 outputs, must have 2"),
+    ],
+)
+def test_malformed_functions_are_explained(change: Callable, said: str) -> None:
+    load(with_function())
+    with pytest.raises(InvalidModelError, match=said):
+        load(with_function(change))
+
+
+@pytest.mark.parametrize("text", [b"matmul_0", b"MatMul", b"net"])
+def test_text_that_is_no_text_is_refused(text: bytes) -> None:
+    data = small().build()
+    assert text in data
+    with pytest.raises(InvalidModelError, match="must be UTF-8 text"):
+        load(data.replace(text, b"\xff" * len(text)))
+
+
+@pytest.mark.parametrize("kind", [AssertionError, RuntimeError, ValueError, LookupError])
+@pytest.mark.parametrize(
+    "step", ["check_structure", "embed_external_data", "check_constants", "fix_input_shapes"]
+)
+def test_mistakes_of_our_own_are_not_blamed_on_the_model(
+    monkeypatch: pytest.MonkeyPatch, step: str, kind: type[Exception]
+) -> None:
+    def mistaken(*_: object) -> None:
+        raise kind("a mistake of edgekit")
+
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules["edgekit.model.load"], step, mistaken)
+    with pytest.raises(kind, match="a mistake of edgekit"):
+        load(small().build())
 
 
 def test_a_cycle_is_refused() -> None:
@@ -203,6 +281,22 @@ class TestExternalData:
         with pytest.raises(InvalidModelError, match="inside the model's folder"):
             load(path)
 
+    def test_names_that_the_system_refuses(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "circle").symlink_to(tmp_path / "a" / "circle")
+        for location in ("w\0.bin", "circle", "w" * 5000):
+            with pytest.raises(InvalidModelError, match="initializer 'w'"):
+                load(self.save(tmp_path / "a", location))
+
+    def test_a_negative_extent_reads_nothing(self, tmp_path: Path) -> None:
+        path = self.save(tmp_path / "a", "w.bin")
+        proto = onnx.load(path, load_external_data=False)
+        proto.graph.initializer[0].dims[0] = -3
+        path.write_bytes(proto.SerializeToString())
+        (tmp_path / "a" / "w.bin").write_bytes(bytes(99))
+        with pytest.raises(InvalidModelError, match="negative extent"):
+            load(path)
+
     @pytest.mark.parametrize(
         ("entries", "said"),
         [
@@ -276,6 +370,7 @@ class TestInputShapes:
             ({"x0": (1, 3)}, "does not fit"),
             ({"x0": (1, 3, 0)}, "must be positive integers"),
             ({"x0": (1, 3, -1)}, "must be positive integers"),
+            ({"x0": (1, 3, 2**80)}, "elements, at most 67108864 are supported"),
         ],
     )
     def test_shapes_that_do_not_fit(self, wanted: dict[str, tuple[int, ...]], said: str) -> None:

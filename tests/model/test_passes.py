@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgekit.errors import InvalidModelError, UnsupportedError
-from edgekit.model import Model, load
+from edgekit.model import Model, load, passes
 from edgekit.model.nodes import shape_of
 from edgekit.model.passes import PASSES, Pass, optimize
 from edgekit.model.passes.canonicalize import canonicalize
@@ -560,6 +560,20 @@ class TestInlineFunctions:
         ir, modified = inline_functions(load(self.model().build()).ir, keep={("acme", "Twice")})
         assert (operators(ir), modified) == (["Twice"], False)
 
+    def test_opsets_must_agree(self) -> None:
+        b = self.model()
+        b.functions[0].opset_import[0].version = 20
+        with pytest.raises(InvalidModelError, match="cannot be written out: Opset mismatch"):
+            optimize(load(b.build()))
+
+    def test_mistakes_of_the_caller_are_not_blamed_on_the_model(self) -> None:
+        class Mistaken(set[tuple[str, str]]):
+            def __contains__(self, item: object) -> bool:
+                raise LookupError("a mistake of the caller")
+
+        with pytest.raises(LookupError, match="a mistake of the caller"):
+            inline_functions(load(self.model().build()).ir, keep=Mistaken())
+
     def test_recursion_and_explosion_are_refused(self) -> None:
         b = self.model()
         b.functions[0].node.append(helper.make_node("Twice", ["r"], ["t"], domain="acme"))
@@ -580,6 +594,15 @@ class TestInlineFunctions:
             )
         with pytest.raises(UnsupportedError, match="at most 100000 are supported"):
             load(b.build())
+
+
+def test_passes_that_never_settle_are_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def restless(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
+        return model, True
+
+    monkeypatch.setattr(passes, "PASSES", (*PASSES, restless))
+    with pytest.raises(AssertionError, match=r"still change the graph: \['restless'\]"):
+        optimize(load(built(lambda b, x: b.node("Relu", x)).build()))
 
 
 def test_optimize_leaves_its_argument_alone_and_settles() -> None:

@@ -177,6 +177,21 @@ def test_sigmoid_table_is_the_curve_to_interpolation() -> None:
     assert np.abs(sigmoid_table_s16() - exact).max() < 1.2
 
 
+def test_tables_need_no_mathematics_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy chooses its exp by the processor; generated code must not depend on where it ran."""
+    one = Quantization.per_tensor(0.05)
+    tables = sigmoid_table_s16(), Sigmoid.quantized(x=one, y=one), Tanh.quantized(x=one, y=one)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("differs between machines")
+
+    for module, name in ((np, "exp"), (np, "tanh"), (math, "exp"), (math, "tanh")):
+        monkeypatch.setattr(module, name, refuse)
+    np.testing.assert_array_equal(sigmoid_table_s16.__wrapped__(), tables[0])
+    assert Sigmoid.quantized(x=one, y=one) == tables[1]
+    assert Tanh.quantized(x=one, y=one) == tables[2]
+
+
 def test_int16_curves_refuse_what_tflite_has_not() -> None:
     one = Quantization.per_tensor(1.0)
     with pytest.raises(UnsupportedError, match="output scale 1/32768"):
@@ -197,6 +212,8 @@ def test_hard_swish_refuses_a_fine_output() -> None:
 INT8, INT16 = TensorType((4,), DType.INT8), TensorType((4,), DType.INT16)
 FLOAT = TensorType((4,), DType.FLOAT32)
 FACTOR = Requant.from_real([1.0], "double")
+SINGLE = Requant.from_real([1.0], "single")
+PAIR = Requant.from_real([1.0, 2.0], "double")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +226,14 @@ FACTOR = Requant.from_real([1.0], "double")
         (LeakyRelu(0.1, clamp=(-128, 127)), INT8, "needs identity and slope"),
         (LeakyRelu(0.1, identity=FACTOR, slope=FACTOR), INT8, "needs a clamp"),
         (LeakyRelu(0.1, identity=FACTOR), FLOAT, "takes no identity"),
-        (LeakyRelu(0.1, 1, 0, FACTOR, FACTOR, (-9, 9)), INT16, "zero points"),
+        (LeakyRelu(0.1, 1, 0, FACTOR, FACTOR, (-9, 9)), INT16, "x_zero_point is 1, must be 0"),
+        (Clip((0, 1), requant=SINGLE), INT8, "requant rounds 'single', must be 'double'"),
+        (Clip((0, 1), requant=PAIR), INT8, "requant has 2 factors"),
+        (Clip((0, 1), 128, 0, FACTOR), INT8, "x_zero_point 128 does not fit int8"),
+        (Clip((0, 1), 0, -129, FACTOR), INT8, "y_zero_point -129 does not fit int8"),
+        (LeakyRelu(0.1, 0, 0, SINGLE, FACTOR, (-9, 9)), INT8, "identity rounds 'single'"),
+        (LeakyRelu(0.1, 0, 0, FACTOR, PAIR, (-9, 9)), INT8, "slope has 2 factors"),
+        (LeakyRelu(0.1, 0, 128, FACTOR, FACTOR, (-9, 9)), INT8, "y_zero_point 128 does not fit"),
         (HardSwish(clamp=(-9, 9)), INT16, "must be int8 or float32"),
         (HardSwish(), INT8, "needs a clamp"),
         (Sigmoid(), INT8, "table of 256"),

@@ -296,6 +296,18 @@ def test_refuses_a_residual_without_its_fields() -> None:
         fused.infer(x, w, bias)
     with pytest.raises(OperatorError, match="residual is"):
         fused.infer(x, w, bias, TensorType((1, 1), DType.INT8))
+    with pytest.raises(OperatorError, match="residual_clamp must be None for int8"):
+        replace(fused, residual_clamp=(0.0, 1.0)).infer(x, w, bias, residual)
+
+
+def test_refuses_an_impossible_residual_clamp() -> None:
+    """The float one too must have a residual to bound, and must not be empty."""
+    types = _types(X, W)
+    y = Conv2D().infer(*types)[0]
+    with pytest.raises(OperatorError, match="residual_clamp needs a residual"):
+        Conv2D(residual_clamp=(0.0, 1.0)).infer(*types)
+    with pytest.raises(OperatorError, match="is empty"):
+        Conv2D(residual_clamp=(1.0, 0.0)).infer(*types, None, y)
 
 
 def test_refuses_asymmetric_weights() -> None:

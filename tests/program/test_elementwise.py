@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from edgekit.program.fixed_point import Activation, Requant
 from edgekit.program.ir import DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, OperatorError
+from edgekit.program.operators.convolution import Conv2D
 from edgekit.program.operators.elementwise import Add, Mul, Sub, Sum
 from tests.cases.elementwise import SCALES, SHAPES, Scales, quantizations
 
@@ -124,6 +126,8 @@ FLOAT = TensorType((1, 4), DType.FLOAT32)
 ONE = Quantization.per_tensor(1.0)
 ADD = Add.quantized(a=ONE, b=ONE, y=ONE)
 MUL = Mul.quantized(a=ONE, b=ONE, y=ONE)
+MANY = Requant.from_real([1.0] * 64, "double")
+FLOAT64 = Requant.from_real([1.0], "float64")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +148,11 @@ MUL = Mul.quantized(a=ONE, b=ONE, y=ONE)
             Mul(a_zero_point=1, requant=MUL.requant, clamp=(-128, 127)),
             TensorType((4,), DType.INT16),
             TensorType((4,), DType.INT16),
-            "a_zero_point 1 is not 0…0",
+            "a_zero_point is 1, must be 0 for int16",
         ),
+        (replace(MUL, requant=FLOAT64), INT8, INT8, "requant rounds 'float64', must be 'double'"),
+        (replace(MUL, requant=MANY), INT8, INT8, "requant has 64 factors, must have one"),
+        (replace(MUL, y_zero_point=128), INT8, INT8, "y_zero_point 128 does not fit"),
     ],
 )
 def test_refuses(operator: Operator, a: TensorType, b: TensorType, message: str) -> None:
@@ -153,11 +160,28 @@ def test_refuses(operator: Operator, a: TensorType, b: TensorType, message: str)
         operator.infer(a, b)
 
 
-def test_sum_refuses_operand_factors_above_one() -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("a", Requant.from_real([3.0], "double"), "must be at most 1/2"),
+        ("b", Requant.from_real([0.501], "double"), "must be at most 1/2"),
+        ("a", Requant.from_real([0.5], "single"), "a rounds 'single', must be 'double'"),
+        ("b", MANY, "b has 64 factors"),
+        ("y", FLOAT64, "y rounds 'float64'"),
+        ("a_zero_point", 128, "a_zero_point 128 does not fit int8"),
+        ("b_zero_point", -129, "b_zero_point -129 does not fit int8"),
+        ("y_zero_point", 2**31, "y_zero_point 2147483648 does not fit int8"),
+        ("clamp", (-1000, 1000), "does not fit int8"),
+        ("left_shift", 19, "left_shift is 19, must be 20"),
+    ],
+)
+def test_sum_refuses(field: str, value: Any, message: str) -> None:
+    """In an addition, and in the residual of a convolution."""
     assert ADD.quant is not None
-    quant = ADD.quant
-    wild = Sum(
-        0, 0, 0, quant.left_shift, Requant.from_real([3.0], "double"), quant.b, quant.y, (0, 1)
-    )
-    with pytest.raises(OperatorError, match="must be at most 0"):
+    wild = replace(ADD.quant, **{field: value})
+    with pytest.raises(OperatorError, match=message):
         Add(quant=wild).infer(INT8, INT8)
+    conv = Conv2D.quantized(x=ONE, w=ONE, y=ONE, residual=wild)
+    x, w = TensorType((1, 1, 1, 4), DType.INT8), TensorType((4, 1, 1, 4), DType.INT8)
+    with pytest.raises(OperatorError, match=message):
+        conv.infer(x, w, None, x)

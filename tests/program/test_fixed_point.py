@@ -92,6 +92,27 @@ def test_factors_saturate(rounding: Rounding) -> None:
     assert requant.multiplier == (2 ** MULTIPLIER_BITS[rounding] - 1,)
 
 
+@pytest.mark.parametrize(
+    ("multiplier", "shift", "rounding", "message"),
+    [
+        ((), (), "double", "0 multipliers and 0 shifts"),
+        ((1, 2), (0,), "double", "2 multipliers and 1 shifts"),
+        ((-5,), (0,), "double", r"must lie in 0…2\*\*31 - 1"),
+        ((2**31,), (0,), "wide", r"must lie in 0…2\*\*31 - 1"),
+        ((2**53,), (0,), "float64", r"must lie in 0…2\*\*53 - 1"),
+        ((5,), (99,), "double", "must lie in -31…30"),
+        ((5,), (15,), "wide", "must lie in -31…14"),
+        ((5,), (-75,), "float64", "must lie in -74…32"),
+    ],
+)
+def test_impossible_factors_are_refused(
+    multiplier: tuple[int, ...], shift: tuple[int, ...], rounding: Rounding, message: str
+) -> None:
+    """By an exception, not by an assertion, which ``python -O`` leaves out."""
+    with pytest.raises(ValueError, match=message):
+        Requant(multiplier, shift, rounding)
+
+
 def test_roundings_differ_where_they_say() -> None:
     """One accumulator below 0 and one above, each halfway."""
     acc = np.array([-10, -6, -2, 2, 6, 10])

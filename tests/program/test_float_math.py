@@ -84,6 +84,20 @@ def test_monotonic_near_the_joints() -> None:
     assert steps.min() > -2 * np.spacing(np.float32(0.55))
 
 
+def test_exact_functions_are_the_nearest_float64() -> None:
+    """Against the 64 bits of x87, whose own error is allowed for."""
+    rng = np.random.default_rng(3)
+    x = np.concatenate([rng.uniform(-700, 700, 2000), rng.standard_normal(2000)])
+    for exact, wide in ((float_math.exact_exp, np.exp), (float_math.exact_tanh, np.tanh)):
+        got = np.array([exact(v) for v in x.tolist()])
+        error = np.abs(got.astype(Wide) - wide(x.astype(Wide))) / np.spacing(np.abs(got))
+        assert error.max() < 0.502
+    assert [float_math.exact_exp(v) for v in (0.0, 1e300, -1e300)] == [1, math.inf, 0]
+    assert [float_math.exact_tanh(v) for v in (0.0, 1e-300, 1e300)] == [0, 1e-300, 1]
+    joint = np.nextafter(1e-9, [0, 1])
+    assert [float_math.exact_tanh(v) for v in joint.tolist()] == np.tanh(joint).tolist()
+
+
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """``ek_math_f32.h`` as a shared library with loops over arrays."""

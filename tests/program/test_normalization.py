@@ -260,6 +260,8 @@ def test_softmax_refuses_other_quantisations() -> None:
         Softmax.quantized(x=Quantization.per_tensor(1e-9), y=SOFTMAX_OUTPUT[INT8])
 
 
+SINGLE = Requant.from_real([1.0], "single")
+PAIR = Requant.from_real([1.0, 2.0], "double")
 NORM: dict[str, Any] = {"integer_epsilon": 1, "requant": Requant.from_real([1.0], "double")}
 
 
@@ -275,6 +277,9 @@ NORM: dict[str, Any] = {"integer_epsilon": 1, "requant": Requant.from_real([1.0]
         (LayerNorm(0.1, **NORM), [kind(FLOAT, 1, 4), None, None], "requant is for int8"),
         (LayerNorm(0.1, **NORM), [kind(INT8, 1, 4), None, None], "needs a clamp"),
         (LayerNorm(0.1, **NORM, clamp=(0, 1)), [kind(INT8, 1, 65536)], "at most 65535"),
+        (LayerNorm(0.1, 1, SINGLE, 0, (0, 1)), [kind(INT8, 1, 4)], "requant rounds 'single'"),
+        (LayerNorm(0.1, 1, PAIR, 0, (0, 1)), [kind(INT8, 1, 4)], "requant has 2 factors"),
+        (LayerNorm(0.1, **NORM, y_zero_point=128, clamp=(0, 1)), [kind(INT8, 1, 4)], "y_zero_poi"),
         (LayerNorm(0.1), [kind(FLOAT, 1, 4), kind(FLOAT, 3), None], "must have \\[4\\]"),
         (LayerNorm(0.1), [kind(FLOAT, 1, 4), None, kind(DType.INT32, 4)], "must be float32"),
         (ArgMax(2), [kind(INT8, 1, 4)], "outside"),

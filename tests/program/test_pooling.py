@@ -238,9 +238,12 @@ def test_nan_is_never_the_largest() -> None:
 
 
 INT8 = TensorType((1, 4, 4, 2), DType.INT8)
+INT16 = TensorType((1, 4, 4, 2), DType.INT16)
 FLOAT = TensorType((1, 4, 4, 2), DType.FLOAT32)
 FULL = (-128, 127)
 FACTOR = Requant((2**30,), (0,), "double")
+SINGLE = Requant((2**30,), (0,), "single")
+MANY = Requant((2**30,) * 8, (0,) * 8, "double")
 
 
 @pytest.mark.parametrize(
@@ -263,6 +266,12 @@ FACTOR = Requant((2**30,), (0,), "double")
         (Mean((), False), FLOAT, "increasing"),
         (Mean((1,), False, FACTOR), FLOAT, "takes no requant"),
         (Mean((1,), False, None, clamp=FULL), INT8, "needs requant"),
+        (Mean((1,), False, SINGLE, clamp=FULL), INT8, "requant rounds 'single', must be 'double'"),
+        (Mean((1,), False, MANY, clamp=FULL), INT8, "requant has 8 factors, must have one"),
+        (Mean((1,), False, FACTOR, 128, 0, FULL), INT8, "x_zero_point 128 does not fit int8"),
+        (Mean((1,), False, FACTOR, 0, -129, FULL), INT8, "y_zero_point -129 does not fit int8"),
+        (Mean((1,), False, FACTOR, 1, 0, FULL), INT16, "x_zero_point is 1, must be 0 for int16"),
+        (AvgPool2D((2, 2), (1, 1), (0,) * 4, FULL, True, 128), INT8, "x_zero_point 128 does not"),
         (Mean((1,), False), TensorType((1, 0), DType.FLOAT32), "empty"),
         (
             Mean((1,), False, FACTOR, clamp=(-32768, 32767)),

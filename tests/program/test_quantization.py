@@ -166,6 +166,8 @@ FACTOR = Requant.from_real([1.0], "double")
         (Requantize(FACTOR), kind(FLOAT, 4), "must be int8 or int16 or int32"),
         (Requantize(FACTOR, 200), kind(INT8, 4), "x_zero_point 200"),
         (Requantize(FACTOR, 0, 200), kind(INT8, 4), "y_zero_point 200"),
+        (Requantize(Requant.from_real([1.0], "single")), kind(INT8, 4), "rounds 'single'"),
+        (Requantize(Requant.from_real([1.0, 1.0], "double")), kind(INT8, 4), "has 2 factors"),
         (DynamicQuantize(), kind(INT8, 4), "must be float32"),
         (DynamicQuantize(), kind(FLOAT, 4, 0), "not empty"),
         (DynamicQuantize(0.0), kind(FLOAT, 4), "floor is 0.0"),

@@ -26,8 +26,8 @@ float probe(const float *a, const float *b, int n)
 }
 """
 
-HARDWARE = [name for name, core in CORES.items() if core.has_fpu()]
-SOFTWARE = [name for name, core in CORES.items() if not core.has_fpu()]
+HARDWARE = [name for name, core in CORES.items() if core.fpu().is_hardware]
+SOFTWARE = [name for name, core in CORES.items() if not core.fpu().is_hardware]
 
 
 def compiled(toolchain: str, where: Target, folder: Path) -> tuple[set[str], set[str]]:

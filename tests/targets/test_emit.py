@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import struct
@@ -255,10 +256,8 @@ def test_weights_as_a_blob() -> None:
             HostMachine(emission.library, bytes(changed))
 
 
-def test_weights_check_sees_a_flipped_bit(tmp_path: Path) -> None:
+def test_weights_check_sees_a_flipped_bit() -> None:
     """The CRC over the blob fails for any changed byte behind the header."""
-    import ctypes
-
     emission = emit(residual_network(), separate_weights=True, version="test")
     blob = bytearray(emission.library.files["residual_weights.bin"])
     for flip, expected in ((None, 1), (16, 0), (len(blob) - 1, 0)):

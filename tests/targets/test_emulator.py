@@ -319,6 +319,44 @@ def test_memory_of_odd_size() -> None:
 
 
 @pytest.mark.needs(GCC)
+def test_memories_that_share_a_page() -> None:
+    """Split flash with RAM behind it: what a byte is decides, not what else its page holds."""
+    memories = (
+        Memory("flash", "flash", 0x0800_0000, 0x8100),
+        Memory("more", "flash", 0x0800_8100, 0x300),
+        Memory("ram", "ram", 0x2000_0000, 8 << 10),
+        Memory("spare", "ram", 0x0800_8800, 0x1000),
+    )
+    where = of_board(Board("split", "x", "x", "cortex-m4", 1_000_000, memories))
+    image = build_image(
+        with_code(PROBES, *(f"probe_{name}" for name in PROBE_NAMES)), where, folder=fresh_folder()
+    )
+    emulator = emulator_of(image)
+    flash, more, _, spare = memories
+    for address in (spare.origin, spare.end - 4):
+        emulator.call("probe_write", address)
+        assert emulator.call("probe_read", address) == 1
+    for address in (flash.end - 4, more.origin, more.end - 4):
+        assert emulator.call("probe_read", address) == 0
+        with pytest.raises(EmulationError, match=f"write of {address:#010x}, which is program"):
+            emulator.call("probe_write", address)
+        assert emulator.call("probe_read", address) == 0
+    for address in (more.end, spare.origin - 4, spare.end):
+        for function, words in (
+            ("probe_read", f"read of {address:#010x}, where there is no memory"),
+            ("probe_write", f"write of {address:#010x}, where there is no memory"),
+            ("probe_jump", f"jump to {address:#010x}, outside the program memory"),
+        ):
+            with pytest.raises(EmulationError, match=words):
+                emulator.call(function, address | (function == "probe_jump"))
+    with pytest.raises(EmulationError, match=f"jump to {spare.origin:#010x}, outside the program"):
+        emulator.call("probe_jump", spare.origin | 1)
+    machine = machine_of(image)
+    assert outputs(machine, tiny_inputs(0)) == tiny_reference(tiny_inputs(0))
+    assert machine.count_run().instructions > 0
+
+
+@pytest.mark.needs(GCC)
 def test_refusals() -> None:
     """No model for the core, an image for another memory map."""
     with pytest.raises(UnsupportedError, match=r"cortex-m55 .* use QEMU"):

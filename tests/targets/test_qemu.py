@@ -13,7 +13,7 @@ from edgekit.targets import qemu
 from edgekit.targets.cores import CORES
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.library import Library
-from edgekit.targets.qemu import qemu_target, run_image
+from edgekit.targets.qemu import QemuResult, qemu_target, run_image
 from edgekit.targets.target import target
 from edgekit.targets.toolchain import find_toolchain
 from tests.support.images import GCC, TOOLCHAINS, fresh_folder, machine_of
@@ -37,6 +37,16 @@ def booting(library: Library, name: str, toolchain: str = GCC) -> Image:
     )
 
 
+def boot(
+    image: Image, records: list[list[bytes]], *, timeout_s: float = 60, count: bool = False
+) -> QemuResult:
+    """Run an image over records."""
+    image.require_fit()
+    return run_image(
+        image.path, image.library, image.target, records, timeout_s=timeout_s, count=count
+    )
+
+
 def breaking(statement: str) -> Library:
     """The hand-written library with a statement at the beginning of `run`."""
     library = tiny_library()
@@ -54,7 +64,7 @@ def breaking(statement: str) -> Library:
 @pytest.mark.parametrize("name", [*CORES, "nucleo-h7a3zi-q", "mps3-an547"])
 def test_boots(name: str, toolchain: str) -> None:
     """From reset to the last record: the outputs equal the reference on every core."""
-    result = run_image(booting(tiny_library(), name, toolchain), RECORDS, timeout_s=60)
+    result = boot(booting(tiny_library(), name, toolchain), RECORDS)
     assert result.outputs == WANT
     assert result.instructions is None
     core = target(name).core
@@ -69,7 +79,7 @@ def test_boots(name: str, toolchain: str) -> None:
 def test_counts_agree_with_the_emulators(core: str) -> None:
     """Two independent counts of the same runs, to within a tick of the board's timer."""
     image = booting(tiny_library(), core)
-    counted = run_image(image, RECORDS[:5], count=True, timeout_s=60)
+    counted = boot(image, RECORDS[:5], count=True)
     assert counted.outputs == WANT[:5]
     assert counted.instructions is not None
     machine = machine_of(image)
@@ -83,7 +93,7 @@ def test_counts_agree_with_the_emulators(core: str) -> None:
 @pytest.mark.needs(GCC)
 def test_no_records() -> None:
     """An empty file of inputs is an empty result."""
-    assert run_image(booting(tiny_library(), "cortex-m4"), [], timeout_s=60).outputs == ()
+    assert boot(booting(tiny_library(), "cortex-m4"), []).outputs == ()
 
 
 @pytest.mark.parametrize("toolchain", TOOLCHAINS)
@@ -100,7 +110,7 @@ def test_vectors_keep_subnormal_numbers(toolchain: str) -> None:
     library = replace(library, files={**library.files, "tiny.c": simple})
     x = np.float32([1e-40, 1e-45, 3e-39, -1e-38] * 4)
     inputs = [*RECORDS[0][:2], x.tobytes()]
-    ((_, y, _),) = run_image(booting(library, "cortex-m55", toolchain), [inputs]).outputs
+    ((_, y, _),) = boot(booting(library, "cortex-m55", toolchain), [inputs]).outputs
     assert np.frombuffer(y, "<f4").tolist() == (x * np.float32(0.5)).tolist()
 
 
@@ -118,14 +128,14 @@ def test_vectors_keep_subnormal_numbers(toolchain: str) -> None:
 def test_failures_are_reported(statement: str, core: str, words: str) -> None:
     """A refused run, a trap, a jump into nothing, a stack overflow, an unaligned word."""
     with pytest.raises(EmulationError, match=f"tiny on QEMU's .*{words}"):
-        run_image(booting(breaking(statement), core), RECORDS[:1], timeout_s=30)
+        boot(booting(breaking(statement), core), RECORDS[:1], timeout_s=30)
 
 
 @pytest.mark.needs(GCC)
 def test_nothing_hangs() -> None:
     """A run that never ends is stopped."""
     with pytest.raises(EmulationError, match="still running after 1 s"):
-        run_image(booting(breaking("for (;;) { }"), "cortex-m4"), RECORDS[:1], timeout_s=1)
+        boot(booting(breaking("for (;;) { }"), "cortex-m4"), RECORDS[:1], timeout_s=1)
 
 
 @pytest.mark.needs(GCC)
@@ -133,7 +143,7 @@ def test_refuses_images_for_other_boards() -> None:
     """An image at a board's own addresses would not boot: it is refused with the reason."""
     image = build_image(tiny_library(), target("nucleo-l4r5zi"), folder=fresh_folder())
     with pytest.raises(UnsupportedError, match=r"nucleo-l4r5zi; QEMU boots images for mps2-an386"):
-        run_image(image, RECORDS[:1])
+        boot(image, RECORDS[:1])
 
 
 @pytest.mark.needs(GCC)
@@ -143,4 +153,4 @@ def test_missing_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     qemu.qemu_version.cache_clear()
     with pytest.raises(ToolchainMissingError, match="install qemu-system-arm"):
-        run_image(image, RECORDS[:1])
+        boot(image, RECORDS[:1])

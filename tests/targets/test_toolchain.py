@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from edgekit.errors import EdgekitError, ToolchainMissingError, UsageError
 from edgekit.targets import toolchain as module
 from edgekit.targets.target import target
 from edgekit.targets.toolchain import TOOLCHAINS as KNOWN
-from edgekit.targets.toolchain import clean_environment, find_toolchain
+from edgekit.targets.toolchain import clean_environment, find_toolchain, run_tool
 from tests.support.images import GCC, TOOLCHAINS, ZIG
 
 SOURCE = """
@@ -84,6 +85,32 @@ def test_flags_hold_no_paths() -> None:
         flags = kind(name, "1").compile_flags(target("cortex-m33"))
         assert not [flag for flag in flags if "/" in flag]
         assert {"-std=c99", "-O2", "-ffp-contract=off"} <= set(flags)
+
+
+@pytest.mark.parametrize("name", TOOLCHAINS)
+def test_the_record_is_every_flag(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a compiler is given beside the recorded flags are folders and names."""
+    commands = []
+
+    def spy(command: Sequence[str], folder: Path) -> str:
+        commands.append(list(command))
+        return run_tool(command, folder)
+
+    found = find_toolchain(name)
+    monkeypatch.setattr(module, "run_tool", spy)
+    want = build(tmp_path / "a", name)
+    (command,) = commands
+    flags = list(found.build(target("cortex-m4")).flags)
+    head, tail = list(found.compiler), command[len(found.compiler) + len(flags) :]
+    assert command == [*head, *flags, *tail]
+    assert tail[:2] == ["-isystem", "runtime"]
+    assert [flag.partition("=")[0] for flag in tail[2:4]] == ["-frandom-seed", "-ffile-prefix-map"]
+    assert tail[4:] == ["-c", "part/probe.c", "-o", "part/probe.o"]
+    # By the record alone the same bytes come out, but for the optional folder mapping.
+    run_tool([*head, *flags, *tail[:2], *tail[4:]], tmp_path / "a")
+    assert (tmp_path / "a" / "part" / "probe.o").read_bytes() == want
 
 
 def test_unknown_name() -> None:

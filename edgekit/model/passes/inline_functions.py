@@ -7,8 +7,8 @@ from collections.abc import Container
 import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
-from edgekit.errors import InvalidModelError
 from edgekit.model.nodes import unique_name
+from edgekit.model.third_party import third_party
 
 
 def inline_functions(
@@ -26,11 +26,9 @@ def inline_functions(
     """
     if not model.functions:
         return model, False
-    try:
-        result = InlinePass(lambda f: (f.domain, f.name) not in keep)(model)
-    except Exception as error:  # the pass wraps every cause in its own type
-        cause = error.__cause__ or error
-        raise InvalidModelError(f"local functions cannot be written out: {cause}") from error
+    written_out = {key for key, f in model.functions.items() if (f.domain, f.name) not in keep}
+    with third_party("local functions cannot be written out"):
+        result = InlinePass(lambda f: f.identifier() in written_out)(model)
     graph = result.model.graph
     for node in graph:
         if node.name is None:

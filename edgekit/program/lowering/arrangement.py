@@ -20,6 +20,22 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 
+CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
+"""Order of axes in which convolutions and pools take tensors, by rank."""
+
+
+def image_pair(values: Shape, missing: int) -> tuple[int, int]:
+    """Numbers of the spatial axes as those of an image's rows and columns.
+
+    Args:
+        values: one or two; one spatial axis is the width of an image of height 1.
+        missing: the number for the rows of such an image.
+
+    >>> image_pair((5,), 1), image_pair((4, 5), 1)
+    ((1, 5), (4, 5))
+    """
+    return (missing, values[0]) if len(values) == 1 else (values[0], values[1])
+
 
 @dataclass(frozen=True)
 class Arrangement:

@@ -12,8 +12,7 @@ from edgekit.model import geometry
 from edgekit.model.geometry import Window, check, check_supported
 from edgekit.model.nodes import find_input, get_input, get_int, is_op, name_of
 from edgekit.program.ir import Quantization
-from edgekit.program.lowering.arrangement import Arrangement
-from edgekit.program.lowering.lower import CHANNELS_LAST
+from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
 from edgekit.program.lowering.lowerer import Lowerer, integer_clamp
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value, Weights
@@ -24,8 +23,6 @@ from edgekit.program.operators.convolution import (
     DepthwiseConv2D,
     TransposeConv2D,
 )
-
-Pair = tuple[int, int]
 
 
 @lowering("Conv", "ConvTranspose")
@@ -55,14 +52,14 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
         # [O, KH, KW, 1] to [KH, KW, O]
         weights = weights.moved(weights.data[..., 0].transpose(1, 2, 0), axis=2)
     fields: dict[str, Any] = {
-        "stride": _pair(window.stride, 1),
-        "dilation": _pair(window.dilation, 1),
-        "padding": (*_pair(window.before, 0), *_pair(window.after, 0)),
+        "stride": image_pair(window.stride, 1),
+        "dilation": image_pair(window.dilation, 1),
+        "padding": (*image_pair(window.before, 0), *image_pair(window.after, 0)),
     }
     if not depthwise:
         fields["groups"] = groups
     if transposed:
-        fields["output_padding"] = _pair(window.output_padding, 0)
+        fields["output_padding"] = image_pair(window.output_padding, 0)
     kind = DepthwiseConv2D if depthwise else TransposeConv2D if transposed else Conv2D
     operator = _operator(kind, fields, x, weights, y, tail.clamp)
     if y is not None:
@@ -70,7 +67,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
 
     arranged = low.arrange(node, x, CHANNELS_LAST[rank])
     channels, outputs = x.shape[1], weights.data.shape[2 if depthwise else 0]
-    image = low.view(node, arranged.tensor, (x.shape[0], *_pair(x.shape[2:], 1), channels))
+    image = low.view(node, arranged.tensor, (x.shape[0], *image_pair(x.shape[2:], 1), channels))
     tensor = low.emit(
         node,
         operator,
@@ -98,11 +95,6 @@ def _operator(
     assert x.quantization is not None
     assert weights.quantization is not None
     return kind.quantized(x=x.quantization, w=weights.quantization, y=y, **fields)
-
-
-def _pair(values: tuple[int, ...], one: int) -> Pair:
-    """Two spatial numbers; one spatial axis is the width of an image of height 1."""
-    return (one, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
 def _geometry(

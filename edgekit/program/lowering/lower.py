@@ -13,15 +13,12 @@ from edgekit.model.model import Model
 from edgekit.model.nodes import const, is_op, label, name_of, shape_of
 from edgekit.model.passes import optimize
 from edgekit.program.ir import Boundary, DType, Program, Tensor
-from edgekit.program.lowering.arrangement import Arrangement
+from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import LOWERINGS, REWRITTEN, supported
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.movement import Reshape
 from edgekit.program.verify import verify
-
-CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1)}
-"""Order of axes in which convolutions take tensors, by rank."""
 
 _SPATIAL = (
     *("Conv", "ConvTranspose", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"),
@@ -40,13 +37,14 @@ class Lowered:
 
     Attributes:
         program: the verified Program.
-        tensors: name of the Program's tensor by ONNX value name, for values that have one.
+        values: what stands for an ONNX value, by its name, for values that have a tensor in the
+            Program; the tensor may have another shape than the arrangement, not another order.
         in_float: what a quantised Model leaves in float32, one sentence each; empty for a float
             Model.
     """
 
     program: Program
-    tensors: Mapping[str, str]
+    values: Mapping[str, Value]
     in_float: tuple[str, ...]
 
 

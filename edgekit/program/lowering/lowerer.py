@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Container, Hashable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -86,8 +87,8 @@ class Lowerer:
         arrangement = Arrangement.plain(self.tensors[tensor].shape)
         self.define(value, Value(tensor, arrangement, quantization))
 
-    def defined(self, kept: Container[str]) -> dict[str, str]:
-        """Names of the tensors that stand for ONNX values, by the values' names.
+    def defined(self, kept: Container[str]) -> dict[str, Value]:
+        """What stands for ONNX values, by the values' names.
 
         Args:
             kept: tensors of the finished Program; one that is not among them because it is another
@@ -99,7 +100,7 @@ class Lowerer:
             while tensor not in kept and self._viewed_from(tensor) != tensor:
                 tensor = self._viewed_from(tensor)
             if tensor in kept:
-                found[name_of(value)] = tensor
+                found[name_of(value)] = replace(known, tensor=tensor)
         return found
 
     def _constant_value(self, name: str, array: Array) -> Value:

@@ -21,8 +21,7 @@ from edgekit.model.nodes import (
 )
 from edgekit.model.shapes import require_shape
 from edgekit.program.ir import DType, Quantization
-from edgekit.program.lowering.arrangement import Arrangement
-from edgekit.program.lowering.lower import CHANNELS_LAST
+from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value

@@ -10,8 +10,7 @@ from edgekit.model import geometry
 from edgekit.model.geometry import check_supported
 from edgekit.model.nodes import get_input, get_int, is_op, name_of
 from edgekit.program.ir import DType, Quantization
-from edgekit.program.lowering.arrangement import Arrangement
-from edgekit.program.lowering.lower import CHANNELS_LAST
+from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value
@@ -42,10 +41,6 @@ def _integer_limits(low: Lowerer, x: Value) -> tuple[int, int] | None:
     return dtype.limits if dtype.is_integer else None
 
 
-def _pair(values: tuple[int, ...], one: int) -> tuple[int, int]:
-    return (one, values[0]) if len(values) == 1 else (values[0], values[1])
-
-
 def _check_rank(node: onnx_ir.Node, x: Value) -> None:
     spatial = len(x.shape) - 2
     check_supported(spatial in (1, 2), node, f"has {spatial} spatial axes, supported: 1 and 2")
@@ -60,9 +55,9 @@ def max_pool(low: Lowerer, node: onnx_ir.Node) -> None:
     window = geometry.window(node, x.shape[2:], geometry.kernel_of(node, len(x.shape) - 2))
     check_supported(set(window.dilation) == {1}, node, f"dilations are {list(window.dilation)}")
     operator = MaxPool2D(
-        _pair(window.kernel, 1),
-        _pair(window.stride, 1),
-        (*_pair(window.before, 0), *_pair(window.after, 0)),
+        image_pair(window.kernel, 1),
+        image_pair(window.stride, 1),
+        (*image_pair(window.before, 0), *image_pair(window.after, 0)),
         _integer_limits(low, x),
     )
     _pool(low, node, x, operator, window.output)
@@ -73,7 +68,7 @@ def global_max_pool(low: Lowerer, node: onnx_ir.Node) -> None:
     """The largest element of each channel."""
     x = low.value(get_input(node, 0))
     _check_rank(node, x)
-    extents = _pair(x.shape[2:], 1)
+    extents = image_pair(x.shape[2:], 1)
     operator = MaxPool2D(extents, extents, clamp=_integer_limits(low, x))
     _pool(low, node, x, operator, (1,) * (len(x.shape) - 2))
 
@@ -93,9 +88,9 @@ def average_pool(low: Lowerer, node: onnx_ir.Node) -> None:
     )
     x, y = _quantised_or_real(low, node, x)
     operator = AvgPool2D(
-        _pair(window.kernel, 1),
-        _pair(window.stride, 1),
-        (*_pair(window.before, 0), *_pair(window.after, 0)),
+        image_pair(window.kernel, 1),
+        image_pair(window.stride, 1),
+        (*image_pair(window.before, 0), *image_pair(window.after, 0)),
         _integer_limits(low, x),
         count_include_pad=include,
         x_zero_point=0 if x.quantization is None else x.quantization.scalar_zero_point,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -24,7 +25,15 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.rules import Clamp, clamped, given, require_clamp
+from edgekit.program.operators.rules import (
+    Clamp,
+    clamped,
+    given,
+    require_clamp,
+    require_fits,
+    require_scalar_requant,
+    require_zero_points,
+)
 
 SIGMOID_STEPS_PER_UNIT = 24
 """Resolution of the table behind int16 sigmoid and tanh."""
@@ -99,6 +108,10 @@ class Clip(Operator):
         x = _unary(inputs[0], DType.INT8, DType.INT16, DType.FLOAT32)
         require_clamp(self.clamp, x.dtype)
         require(self.requant is None or x.dtype.is_integer, f"{x.dtype} takes no requant")
+        require_scalar_requant(self.requant)
+        if x.dtype.is_integer:
+            require_fits(self.x_zero_point, "x_zero_point", x.dtype)
+            require_fits(self.y_zero_point, "y_zero_point", x.dtype)
         return (x,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
@@ -165,11 +178,9 @@ class LeakyRelu(Operator):
             present == (x.dtype.is_integer,) * 2,
             f"{x.dtype} {'needs' if x.dtype.is_integer else 'takes no'} identity and slope",
         )
-        zero_points = (self.x_zero_point, self.y_zero_point)
-        require(
-            x.dtype != DType.INT16 or zero_points == (0, 0),
-            f"int16 zero points are {zero_points}, must be 0",
-        )
+        require_scalar_requant(self.identity, label="identity")
+        require_scalar_requant(self.slope, label="slope")
+        require_zero_points(x.dtype, x_zero_point=self.x_zero_point, y_zero_point=self.y_zero_point)
         return (x,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
@@ -307,20 +318,21 @@ def lookup_table(
     return tuple(int(q) for q in np.clip(rounded + y.scalar_zero_point, -128, 127))
 
 
-def _exact_exp(x: Array) -> Array:
-    """float32 exp, rounded from float64: what a good mathematics library returns."""
+def _rounded(function: Callable[[float], float], x: Array) -> Array:
+    """A float64 function rounded to float32: what a good mathematics library returns."""
     with np.errstate(over="ignore"):
-        return np.exp(x.astype(np.float64)).astype(np.float32)
+        return np.array([function(v) for v in x.tolist()]).astype(np.float32)
 
 
 def _table_sigmoid(x: Array) -> Array:
-    return np.float32(1) / (np.float32(1) + _exact_exp(-x))
+    return np.float32(1) / (np.float32(1) + _rounded(float_math.exact_exp, -x))
 
 
 def _table_tanh(x: Array) -> Array:
-    return np.tanh(x.astype(np.float64)).astype(np.float32)
+    return _rounded(float_math.exact_tanh, x)
 
 
+@cache
 def sigmoid_table_s16() -> Array:
     """The upper half of a sigmoid, ``65536 * sigmoid(i / 24) - 32768``, int16, for i in 0…255.
 
@@ -330,15 +342,17 @@ def sigmoid_table_s16() -> Array:
     >>> sigmoid_table_s16()[[0, 1, 28, 255]].tolist()
     [0, 683, 17207, 32767]
     """
-
-    def above_half(steps: Array) -> Array:
-        return 65536 / (1 + np.exp(-steps / SIGMOID_STEPS_PER_UNIT)) - 32768
-
-    steps = np.arange(256.0)
-    here, middle, there = (above_half(steps + offset) for offset in (0, 0.5, 1))
+    # Even entries are those of the table, odd ones lie in the middle between two.
+    halves = [
+        65536 / (1 + float_math.exact_exp(-i / 2 / SIGMOID_STEPS_PER_UNIT)) - 32768
+        for i in range(513)
+    ]
+    here, middle, there = (np.array(halves[i : i + 511 : 2]) for i in range(3))
     table = np.floor(here + (middle - (here + there) / 2) / 2 + 0.5)
     table[255] = 32767
-    return table.astype(np.int16)
+    result: Array = table.astype(np.int16)
+    result.setflags(write=False)
+    return result
 
 
 @dataclass(frozen=True)

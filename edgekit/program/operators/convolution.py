@@ -35,7 +35,7 @@ from edgekit.program.operators.base import (
     require_rank,
 )
 from edgekit.program.operators.elementwise import Sum
-from edgekit.program.operators.rules import Clamp, clamped, given
+from edgekit.program.operators.rules import Clamp, clamped, given, require_clamp
 
 Pair = tuple[int, int]
 """Height, width."""
@@ -216,8 +216,13 @@ class Conv2D(Convolution):
         if self.residual is not None:
             require(residual is not None, "residual has fields, must have an input too")
             require(y.dtype.is_integer, f"residual has integer fields, must be None for {y.dtype}")
+            self.residual.check(y.dtype)
         elif residual is not None:
             require(not y.dtype.is_integer, f"residual needs its fields for {y.dtype}")
+        if self.residual_clamp is not None:
+            require(residual is not None, "residual_clamp needs a residual")
+            require(not y.dtype.is_integer, f"residual_clamp must be None for {y.dtype}")
+            require_clamp(self.residual_clamp, y.dtype)
         return (y,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:

@@ -23,7 +23,15 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.rules import Clamp, clamped, given, require_clamp
+from edgekit.program.operators.rules import (
+    Clamp,
+    clamped,
+    given,
+    require_clamp,
+    require_fits,
+    require_scalar_requant,
+    require_zero_points,
+)
 
 MAX_RANK = 5
 """Most axes that broadcasting kernels walk."""
@@ -65,7 +73,7 @@ class Sum:
     Attributes:
         a_zero_point, b_zero_point, y_zero_point: zero points.
         left_shift: operands are multiplied by ``2**left_shift`` before rescaling.
-        a, b: factors that bring each operand to twice the larger input scale, below 1.
+        a, b: factors that bring each operand to twice the larger input scale, at most 1/2.
         y: factor that brings the sum to the output scale.
         clamp: bounds of the result, in integers.
 
@@ -118,20 +126,30 @@ class Sum:
         )
 
     def check(self, dtype: DType) -> None:
-        """Refuse parameters whose arithmetic would overflow.
+        """Refuse parameters that do not fit `dtype` or whose arithmetic would overflow.
 
         Raises:
             OperatorError: says which.
         """
-        low, high = dtype.limits
-        for label, value in (("a", self.a_zero_point), ("b", self.b_zero_point)):
-            require(low <= value <= high, f"{label}_zero_point {value} does not fit {dtype}")
+        for label, value in (
+            ("a_zero_point", self.a_zero_point),
+            ("b_zero_point", self.b_zero_point),
+            ("y_zero_point", self.y_zero_point),
+        ):
+            require_fits(value, label, dtype)
+        require_clamp(self.clamp, dtype)
+        for label, factor in (("a", self.a), ("b", self.b), ("y", self.y)):
+            require_scalar_requant(factor, label=label)
         require(
             self.left_shift == HEADROOM[dtype],
             f"left_shift is {self.left_shift}, must be {HEADROOM[dtype]} for {dtype}",
         )
-        shifts = (*self.a.shift, *self.b.shift)
-        require(max(shifts) <= 0, f"operands have shifts {shifts}, must be at most 0")
+        for label, factor in (("a", self.a), ("b", self.b)):
+            (multiplier,), (shift,) = factor.multiplier, factor.shift
+            require(
+                shift < 0 or (shift == 0 and multiplier <= 2**30),
+                f"factor {label} is {multiplier} * 2**{shift - 31}, must be at most 1/2",
+            )
 
     def apply(self, a: ArrayLike, b: ArrayLike, sign: Literal[1, -1] = 1) -> Int64:
         """``a + sign * b`` of integer arrays, clamped; broadcasts."""
@@ -162,7 +180,8 @@ class _Addition(Operator):
         if self.quant is not None:
             require(self.clamp is None, f"{y.dtype} takes its clamp from quant")
             self.quant.check(y.dtype)
-        require_clamp(self.clamp if self.quant is None else self.quant.clamp, y.dtype)
+        else:
+            require_clamp(self.clamp, y.dtype)
         return (y,)
 
     @classmethod
@@ -294,10 +313,11 @@ class Mul(Operator):
             (self.requant is not None) == y.dtype.is_integer,
             f"{y.dtype} {'needs' if y.dtype.is_integer else 'takes no'} requant",
         )
+        require_scalar_requant(self.requant)
         # The product of the shifted operands must fit int32.
-        low, high = DType.INT8.limits if y.dtype == DType.INT8 else (0, 0)
-        for label, value in (("a", self.a_zero_point), ("b", self.b_zero_point)):
-            require(low <= value <= high, f"{label}_zero_point {value} is not {low}…{high}")
+        require_zero_points(y.dtype, a_zero_point=self.a_zero_point, b_zero_point=self.b_zero_point)
+        if y.dtype.is_integer:
+            require_fits(self.y_zero_point, "y_zero_point", y.dtype)
         return (y,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:

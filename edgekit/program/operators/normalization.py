@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -29,7 +30,15 @@ from edgekit.program.fixed_point import (
 )
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.rules import Clamp, clamped, given, require_axis, require_clamp
+from edgekit.program.operators.rules import (
+    Clamp,
+    clamped,
+    given,
+    require_axis,
+    require_clamp,
+    require_fits,
+    require_scalar_requant,
+)
 
 SOFTMAX_OUTPUT = {
     DType.INT8: Quantization.per_tensor(1 / 256, -128),
@@ -83,7 +92,9 @@ def exp_on_negative(x: Array) -> Int64:
     return np.where(x == 0, INT32_MAX, result)
 
 
-_EXP_OF_MINUS_POWER = {k: math.floor(math.exp(-(2.0**k)) * 2**31 + 0.5) for k in range(-3, 5)}
+_EXP_OF_MINUS_POWER = {
+    k: math.floor(float_math.exact_exp(-(2.0**k)) * 2**31 + 0.5) for k in range(-3, 5)
+}
 
 
 def _exp_near_minus_eighth(a: Int64) -> Int64:
@@ -125,6 +136,7 @@ def _bit_lengths(x: Int64) -> Int64:
     return np.array([int(v).bit_length() for v in x.ravel()], np.int64).reshape(x.shape)
 
 
+@cache
 def softmax_tables_s16() -> tuple[Array, Array]:
     """int16 softmax's tables of 513 entries in 15 fractional bits: exp on −10…0, 1/(1+x) on 0…1.
 
@@ -135,7 +147,7 @@ def softmax_tables_s16() -> tuple[Array, Array]:
     [[2, 221, 32767], [32767, 21845, 16384]]
     """
     return (
-        _interpolation_table(lambda v: math.exp(v), 10.0 / 65535, 32767),
+        _interpolation_table(float_math.exact_exp, 10.0 / 65535, 32767),
         _interpolation_table(lambda v: 1.0 / (1.0 + v), 1.0 / 65535, -32768),
     )
 
@@ -157,7 +169,9 @@ def _interpolation_table(
         return here - nearest((interpolated - middle) / 2)
 
     entries = [entry(i) for i in range(512)] + [nearest(function(high) * unit)]
-    return np.clip(entries, -32768, 32767).astype(np.int16)
+    table = np.clip(entries, -32768, 32767).astype(np.int16)
+    table.setflags(write=False)
+    return table
 
 
 def _interpolated(x: Int64, table: Array) -> Int64:
@@ -417,8 +431,10 @@ class LayerNorm(Operator):
                 f"{label} has shape {list(parameter.shape)}, must have {list(x.shape[-1:])}",
             )
         require((self.requant is not None) == integer, f"requant is for int8, x is {x.dtype}")
+        require_scalar_requant(self.requant)
         require_clamp(self.clamp, x.dtype)
         if integer:
+            require_fits(self.y_zero_point, "y_zero_point", x.dtype)
             require(
                 x.shape[-1] <= LAYERNORM_MAX_SIZE,
                 f"int8 rows have {x.shape[-1]} elements, must have at most {LAYERNORM_MAX_SIZE}",

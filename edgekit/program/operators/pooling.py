@@ -17,7 +17,16 @@ from edgekit.program.fixed_point import Requant, quantize_multiplier
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
 from edgekit.program.operators.movement import MAX_RANK
-from edgekit.program.operators.rules import Clamp, clamped, given, require_axis, require_clamp
+from edgekit.program.operators.rules import (
+    Clamp,
+    clamped,
+    given,
+    require_axis,
+    require_clamp,
+    require_fits,
+    require_scalar_requant,
+    require_zero_points,
+)
 
 MAX_WINDOW = 65535
 """Most elements in a pooling window: int16 sums of so many stay within int32."""
@@ -133,6 +142,13 @@ class AvgPool2D(_Pool):
     count_include_pad: bool = False
     x_zero_point: int = 0
 
+    def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
+        """``[N, (H + top + bottom - kernel) // stride + 1, likewise, C]``."""
+        (y,) = super().infer(*inputs)
+        if y.dtype.is_integer:
+            require_fits(self.x_zero_point, "x_zero_point", y.dtype)
+        return (y,)
+
     def _counts(self, x: Array) -> Array:
         """Divisors, int64, of a shape that broadcasts to the output's."""
         if self.count_include_pad:
@@ -239,6 +255,8 @@ class Mean(Operator):
             (self.requant is not None) == x.dtype.is_integer,
             f"{x.dtype} {'needs' if x.dtype.is_integer else 'takes no'} requant",
         )
+        require_scalar_requant(self.requant)
+        require_zero_points(x.dtype, x_zero_point=self.x_zero_point, y_zero_point=self.y_zero_point)
         count = self.count(x)
         require(
             count <= MAX_COUNT.get(x.dtype, count),

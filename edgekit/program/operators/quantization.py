@@ -15,7 +15,7 @@ import numpy as np
 from edgekit.program.fixed_point import Requant, wrap_int32
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator, operator, require, require_dtype
-from edgekit.program.operators.rules import given
+from edgekit.program.operators.rules import given, require_fits, require_scalar_requant
 
 QUANTIZE_LIMIT = np.float32(2**24)
 """Quotients are clamped to ± this before they become integers; every int16 lies well inside."""
@@ -31,12 +31,7 @@ REQUANTIZE = {
 def _require_affine(scale: float, zero_point: int, dtype: DType) -> None:
     require(0 < scale < float("inf"), f"scale is {scale}, must be positive and finite")
     require(float(np.float32(scale)) == scale, f"scale {scale!r} is no float32")
-    _require_fits(zero_point, "zero_point", dtype)
-
-
-def _require_fits(value: int, label: str, dtype: DType) -> None:
-    low, high = dtype.limits
-    require(low <= value <= high, f"{label} {value} does not fit {dtype}")
+    require_fits(zero_point, "zero_point", dtype)
 
 
 @operator("quantize", inputs="x")
@@ -163,8 +158,9 @@ class Requantize(Operator):
             self.dtype in allowed,
             f"y is {self.dtype}, must be {' or '.join(allowed)} where x is {x.dtype}",
         )
-        _require_fits(self.x_zero_point, "x_zero_point", x.dtype)
-        _require_fits(self.y_zero_point, "y_zero_point", self.dtype)
+        require_scalar_requant(self.requant)
+        require_fits(self.x_zero_point, "x_zero_point", x.dtype)
+        require_fits(self.y_zero_point, "y_zero_point", self.dtype)
         return (TensorType(x.shape, self.dtype),)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:

@@ -1,4 +1,4 @@
-"""Rules that the operators share: optional inputs, axes, clamps."""
+"""Rules that the operators share: optional inputs, axes, clamps, zero points, factors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from edgekit.program.fixed_point import Requant, Rounding
 from edgekit.program.ir import Array, DType
 from edgekit.program.operators.base import require
 
@@ -47,3 +48,37 @@ def require_clamp(clamp: Clamp | None, dtype: DType) -> None:
             all(isinstance(bound, int) and low <= bound <= high for bound in clamp),
             f"clamp {list(clamp)} does not fit {dtype}",
         )
+
+
+def require_fits(value: int, label: str, dtype: DType) -> None:
+    """Refuse a zero point outside the range of `dtype`."""
+    low, high = dtype.limits
+    require(low <= value <= high, f"{label} {value} does not fit {dtype}")
+
+
+def require_zero_points(dtype: DType, **points: int) -> None:
+    """Refuse zero points that do not fit int8, and any but 0 for int16 and float32.
+
+    Args:
+        dtype: of the tensors.
+        points: by name of their field.
+    """
+    for label, value in points.items():
+        if dtype is DType.INT8:
+            require_fits(value, label, dtype)
+        else:
+            require(value == 0, f"{label} is {value}, must be 0 for {dtype}")
+
+
+def require_scalar_requant(
+    requant: Requant | None, rounding: Rounding = "double", label: str = "requant"
+) -> None:
+    """Refuse several factors, and another rounding than the kernels'; None passes."""
+    if requant is None:
+        return
+    count = len(requant.multiplier)
+    require(count == 1, f"{label} has {count} factors, must have one")
+    require(
+        requant.rounding == rounding,
+        f"{label} rounds {requant.rounding!r}, must be {rounding!r}",
+    )

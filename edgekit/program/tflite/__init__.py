@@ -6,7 +6,13 @@ small function per builtin operator (``weighted``, ``arithmetic``, ``shapes``), 
 them.
 """
 
+import importlib
+import pkgutil
+
 from edgekit.program.tflite.reader import read
 from edgekit.program.tflite.registry import READERS
+
+for _module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+    importlib.import_module(f"{__name__}.{_module}")
 
 __all__ = ["READERS", "read"]

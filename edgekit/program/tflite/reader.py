@@ -10,7 +10,6 @@ from pathlib import Path
 
 from edgekit.errors import InvalidModelError, UnsupportedError
 from edgekit.program.ir import Boundary, Operation, Program, Tensor
-from edgekit.program.tflite import arithmetic, shapes, weighted
 from edgekit.program.tflite.flatbuffer import File, Table, Tables
 from edgekit.program.tflite.node import Node
 from edgekit.program.tflite.registry import READERS, Builtin
@@ -23,9 +22,6 @@ from edgekit.program.tflite.schema import (
 )
 from edgekit.program.tflite.tensors import TensorReader
 from edgekit.program.verify import verify
-
-_TABLES = (arithmetic, shapes, weighted)
-"""Importing these modules fills :data:`READERS`."""
 
 LISTED = 20
 """Most places that a message lists."""

@@ -8,21 +8,11 @@ from collections.abc import Mapping, Sequence
 from edgekit.errors import UnsupportedError
 from edgekit.program.ir import DType
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
-from edgekit.program.operators.rules import Clamp
+from edgekit.targets.c.bindings.elementwise import clamp_parameters, factor_parameters
 from edgekit.targets.c.kernel import Bound, Call, Parameter, kernel
 
 GROUPS = 3
 """Groups of kept and of reduced axes that the mean kernels loop over; see ``ek_reduction.h``."""
-
-POOL_HELPERS = ("ek_pool.h",)
-REDUCTION_HELPERS = ("ek_reduction.h",)
-
-
-def _bounds(clamp: Clamp | None, dtype: DType) -> dict[str, Parameter]:
-    low, high = (-math.inf, math.inf) if clamp is None else clamp
-    if dtype.is_integer:
-        return {"clamp_min": int(low), "clamp_max": int(high)}
-    return {"clamp_min": float(low), "clamp_max": float(high)}
 
 
 def _shape(bound: Bound, pool: AvgPool2D | MaxPool2D) -> Mapping[str, Parameter]:
@@ -44,22 +34,22 @@ def _shape(bound: Bound, pool: AvgPool2D | MaxPool2D) -> Mapping[str, Parameter]
     }
 
 
-@kernel("max_pool_2d_s8", MaxPool2D, DType.INT8, needs=POOL_HELPERS)
-@kernel("max_pool_2d_s16", MaxPool2D, DType.INT16, needs=POOL_HELPERS)
-@kernel("max_pool_2d_f32", MaxPool2D, DType.FLOAT32, needs=POOL_HELPERS)
+@kernel("max_pool_2d_s8", MaxPool2D, DType.INT8)
+@kernel("max_pool_2d_s16", MaxPool2D, DType.INT16)
+@kernel("max_pool_2d_f32", MaxPool2D, DType.FLOAT32)
 def max_pool_2d(bound: Bound) -> Call:
     """x, y."""
     pool = bound.operation.operator
     assert isinstance(pool, MaxPool2D)
     return Call(
-        {"shape": _shape(bound, pool), **_bounds(pool.clamp, bound.input(0).dtype)},
+        {"shape": _shape(bound, pool), **clamp_parameters(pool.clamp)},
         (bound.value(0), bound.result()),
     )
 
 
-@kernel("avg_pool_2d_s8", AvgPool2D, DType.INT8, needs=POOL_HELPERS)
-@kernel("avg_pool_2d_s16", AvgPool2D, DType.INT16, needs=POOL_HELPERS)
-@kernel("avg_pool_2d_f32", AvgPool2D, DType.FLOAT32, needs=POOL_HELPERS)
+@kernel("avg_pool_2d_s8", AvgPool2D, DType.INT8)
+@kernel("avg_pool_2d_s16", AvgPool2D, DType.INT16)
+@kernel("avg_pool_2d_f32", AvgPool2D, DType.FLOAT32)
 def avg_pool_2d(bound: Bound) -> Call:
     """x, y."""
     pool = bound.operation.operator
@@ -70,9 +60,7 @@ def avg_pool_2d(bound: Bound) -> Call:
         parameters |= {"divisor": divisor, "x_zero_point": pool.x_zero_point}
     else:
         parameters |= {"divisor": float(divisor)}
-    return Call(
-        parameters | _bounds(pool.clamp, bound.input(0).dtype), (bound.value(0), bound.result())
-    )
+    return Call(parameters | clamp_parameters(pool.clamp), (bound.value(0), bound.result()))
 
 
 def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, list[int]]:
@@ -109,9 +97,9 @@ def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, list[int]]
     return fields
 
 
-@kernel("mean_s8", Mean, DType.INT8, needs=REDUCTION_HELPERS)
-@kernel("mean_s16", Mean, DType.INT16, needs=REDUCTION_HELPERS)
-@kernel("mean_f32", Mean, DType.FLOAT32, needs=REDUCTION_HELPERS)
+@kernel("mean_s8", Mean, DType.INT8)
+@kernel("mean_s16", Mean, DType.INT16)
+@kernel("mean_f32", Mean, DType.FLOAT32)
 def mean(bound: Bound) -> Call:
     """x, y."""
     operator, x = bound.operation.operator, bound.input(0)
@@ -125,8 +113,7 @@ def mean(bound: Bound) -> Call:
     else:
         parameters |= {
             "offset": -operator.x_zero_point * count,
-            "multiplier": operator.requant.multiplier[0],
-            "shift": operator.requant.shift[0],
+            **factor_parameters(operator.requant),
             "y_zero_point": operator.y_zero_point,
         }
-    return Call(parameters | _bounds(operator.clamp, x.dtype), (bound.value(0), bound.result()))
+    return Call(parameters | clamp_parameters(operator.clamp), (bound.value(0), bound.result()))

@@ -9,7 +9,7 @@
 #define EK_ADD_F32_H
 
 #include "ek_broadcast.h"
-#include "ek_math_f32.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -2,7 +2,8 @@
 #include "batch_matmul_f32.h"
 
 /* sums[j] = sum of a * b over column j of four. */
-static void dot4(const ek_batch_matmul_shape *s, const float *a, const float *b, float *sums)
+static void batch_dot4_f32(
+    const ek_batch_matmul_shape *s, const float *a, const float *b, float *sums)
 {
     const int32_t column = s->b_column;
     const int32_t step = s->b_step;
@@ -23,7 +24,7 @@ static void dot4(const ek_batch_matmul_shape *s, const float *a, const float *b,
     sums[3] = sum3;
 }
 
-static float dot1(const ek_batch_matmul_shape *s, const float *a, const float *b)
+static float batch_dot1_f32(const ek_batch_matmul_shape *s, const float *a, const float *b)
 {
     float sum = 0.0f;
     for (const float *end = a + s->depth; a != end; b += s->b_step) {
@@ -32,7 +33,7 @@ static float dot1(const ek_batch_matmul_shape *s, const float *a, const float *b
     return sum;
 }
 
-static float *product(
+static float *batch_product_f32(
     const ek_batch_matmul_f32_params *p, const float *a, const float *b, float *y)
 {
     const ek_batch_matmul_shape *s = &p->shape;
@@ -43,9 +44,9 @@ static float *product(
             float sums[4];
 
             if (count == 4) {
-                dot4(s, a, b_column, sums);
+                batch_dot4_f32(s, a, b_column, sums);
             } else {
-                sums[0] = dot1(s, a, b_column);
+                sums[0] = batch_dot1_f32(s, a, b_column);
             }
             for (int32_t i = 0; i < count; ++i) {
                 *y++ = ek_clamp_f32(sums[i], p->clamp_min, p->clamp_max);
@@ -66,7 +67,7 @@ void EK_FN(batch_matmul_f32)(
             for (int32_t k = 0; k < s->batch[2]; ++k) {
                 const int32_t *const as = s->a_batch;
                 const int32_t *const bs = s->b_batch;
-                y = product(
+                y = batch_product_f32(
                     p,
                     a + i * as[0] + j * as[1] + k * as[2],
                     b + i * bs[0] + j * bs[1] + k * bs[2],

@@ -2,7 +2,8 @@
 #include "batch_matmul_s16.h"
 
 /* sums[j] = sum of a * b over column j of four. */
-static void dot4(const ek_batch_matmul_shape *s, const int16_t *a, const int16_t *b, int64_t *sums)
+static void batch_dot4_s16(
+    const ek_batch_matmul_shape *s, const int16_t *a, const int16_t *b, int64_t *sums)
 {
     const int32_t column = s->b_column;
     const int32_t step = s->b_step;
@@ -23,7 +24,7 @@ static void dot4(const ek_batch_matmul_shape *s, const int16_t *a, const int16_t
     sums[3] = sum3;
 }
 
-static int64_t dot1(const ek_batch_matmul_shape *s, const int16_t *a, const int16_t *b)
+static int64_t batch_dot1_s16(const ek_batch_matmul_shape *s, const int16_t *a, const int16_t *b)
 {
     int64_t sum = 0;
     for (const int16_t *end = a + s->depth; a != end; b += s->b_step) {
@@ -32,7 +33,7 @@ static int64_t dot1(const ek_batch_matmul_shape *s, const int16_t *a, const int1
     return sum;
 }
 
-static int16_t *product(
+static int16_t *batch_product_s16(
     const ek_batch_matmul_s16_params *p, const int16_t *a, const int16_t *b, int16_t *y)
 {
     const ek_batch_matmul_shape *s = &p->shape;
@@ -43,9 +44,9 @@ static int16_t *product(
             int64_t sums[4];
 
             if (count == 4) {
-                dot4(s, a, b_column, sums);
+                batch_dot4_s16(s, a, b_column, sums);
             } else {
-                sums[0] = dot1(s, a, b_column);
+                sums[0] = batch_dot1_s16(s, a, b_column);
             }
             for (int32_t i = 0; i < count; ++i) {
                 const int32_t scaled = ek_requantize_wide(sums[i], p->multiplier, p->shift);
@@ -67,7 +68,7 @@ void EK_FN(batch_matmul_s16)(
             for (int32_t k = 0; k < s->batch[2]; ++k) {
                 const int32_t *const as = s->a_batch;
                 const int32_t *const bs = s->b_batch;
-                y = product(
+                y = batch_product_s16(
                     p,
                     a + i * as[0] + j * as[1] + k * as[2],
                     b + i * bs[0] + j * bs[1] + k * bs[2],

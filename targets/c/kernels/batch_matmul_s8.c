@@ -3,7 +3,7 @@
 
 /* sums[j] = sum of (a - zero_point) * b over column j of four; returns the sum of a - zero_point,
  * from which the zero point of b follows. */
-static int32_t dot4(
+static int32_t batch_dot4_s8(
     const ek_batch_matmul_shape *s,
     const int8_t *a,
     const int8_t *b,
@@ -33,7 +33,7 @@ static int32_t dot4(
 }
 
 /* The same for one column. */
-static int32_t dot1(
+static int32_t batch_dot1_s8(
     const ek_batch_matmul_shape *s,
     const int8_t *a,
     const int8_t *b,
@@ -51,7 +51,7 @@ static int32_t dot1(
     return total;
 }
 
-static int8_t *product(
+static int8_t *batch_product_s8(
     const ek_batch_matmul_s8_params *p, const int8_t *a, const int8_t *b, int8_t *y)
 {
     const ek_batch_matmul_shape *s = &p->shape;
@@ -60,8 +60,8 @@ static int8_t *product(
         for (int32_t column = 0; column < s->columns;) {
             const int32_t count = s->columns - column < 4 ? 1 : 4;
             int32_t sums[4];
-            const int32_t total = count == 4 ? dot4(s, a, b_column, p->a_zero_point, sums)
-                                             : dot1(s, a, b_column, p->a_zero_point, sums);
+            const int32_t total = count == 4 ? batch_dot4_s8(s, a, b_column, p->a_zero_point, sums)
+                                             : batch_dot1_s8(s, a, b_column, p->a_zero_point, sums);
 
             for (int32_t i = 0; i < count; ++i) {
                 const int32_t scaled = ek_requantize_double(
@@ -85,7 +85,7 @@ void EK_FN(batch_matmul_s8)(
             for (int32_t k = 0; k < s->batch[2]; ++k) {
                 const int32_t *const as = s->a_batch;
                 const int32_t *const bs = s->b_batch;
-                y = product(
+                y = batch_product_s8(
                     p,
                     a + i * as[0] + j * as[1] + k * as[2],
                     b + i * bs[0] + j * bs[1] + k * bs[2],

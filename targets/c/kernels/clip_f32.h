@@ -7,7 +7,7 @@
 #ifndef EK_CLIP_F32_H
 #define EK_CLIP_F32_H
 
-#include "ek_math_f32.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -4,7 +4,7 @@
 #include "ek_dot_f32.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t conv_2d_sum_f32(
     const ek_convolution_runs *r,
     const float *x,
     const float *w,
@@ -61,7 +61,7 @@ void EK_FN(conv_2d_f32)(
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     float sums[4];
                     const int32_t count =
-                        sum_channels(&r, x_group, w_channel, filter, left, sums);
+                        conv_2d_sum_f32(&r, x_group, w_channel, filter, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         float value = bias == NULL ? sums[i] : sums[i] + bias[channel];

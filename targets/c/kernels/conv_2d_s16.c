@@ -4,7 +4,7 @@
 #include "ek_dot_s16.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t conv_2d_sum_s16(
     const ek_convolution_runs *r,
     const int16_t *x,
     const int8_t *w,
@@ -63,7 +63,7 @@ void EK_FN(conv_2d_s16)(
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int64_t sums[4];
                     const int32_t count =
-                        sum_channels(&r, x_group, w_channel, filter, left, sums);
+                        conv_2d_sum_s16(&r, x_group, w_channel, filter, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const int64_t offset = bias == NULL ? 0 : bias[channel];

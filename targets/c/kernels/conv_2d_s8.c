@@ -4,7 +4,7 @@
 #include "ek_dot_s8.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t conv_2d_sum_s8(
     const ek_convolution_runs *r,
     const int8_t *x,
     const int8_t *w,
@@ -34,7 +34,7 @@ static int32_t sum_channels(
     return channels;
 }
 
-static inline int32_t requantize(
+static inline int32_t conv_2d_requantize_s8(
     const ek_conv_2d_s8_params *p, int32_t sum, int32_t multiplier, int32_t shift)
 {
     const int32_t scaled = ek_requantize_double(sum, multiplier, shift);
@@ -70,12 +70,12 @@ void EK_FN(conv_2d_s8)(
                 ek_convolution_enter(&r, &window, depth, whole_rows);
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];
-                    const int32_t count = sum_channels(
+                    const int32_t count = conv_2d_sum_s8(
                         &r, x_group, w_channel, filter, p->x_zero_point, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const int32_t offset = bias == NULL ? 0 : bias[channel];
-                        int32_t value = requantize(
+                        int32_t value = conv_2d_requantize_s8(
                             p,
                             ek_add_wrap_s32(sums[i], offset),
                             multiplier[channel],

@@ -2,7 +2,8 @@
 #include "depthwise_conv_2d_f32.h"
 
 /* Sums of four channels that are neighbours in x and in w. */
-static void sum4(const ek_convolution_runs *r, const float *x, const float *w, float *sums)
+static void depthwise_sum4_f32(
+    const ek_convolution_runs *r, const float *x, const float *w, float *sums)
 {
     float acc0 = 0.0f;
     float acc1 = 0.0f;
@@ -29,7 +30,7 @@ static void sum4(const ek_convolution_runs *r, const float *x, const float *w, f
 }
 
 /* Sum of one channel. */
-static float sum1(const ek_convolution_runs *r, const float *x, const float *w)
+static float depthwise_sum1_f32(const ek_convolution_runs *r, const float *x, const float *w)
 {
     float sum = 0.0f;
     for (int32_t row = r->rows; row > 0; --row) {
@@ -73,10 +74,10 @@ void EK_FN(depthwise_conv_2d_f32)(
 
                     if (factor == 1 && s->y_channels - channel >= 4) {
                         count = 4;
-                        sum4(&r, x_channel, w_channel, sums);
+                        depthwise_sum4_f32(&r, x_channel, w_channel, sums);
                         x_channel += 4;
                     } else {
-                        sums[0] = sum1(&r, x_channel, w_channel);
+                        sums[0] = depthwise_sum1_f32(&r, x_channel, w_channel);
                         if (++reads == factor) {
                             reads = 0;
                             ++x_channel;

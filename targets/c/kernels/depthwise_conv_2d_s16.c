@@ -2,7 +2,7 @@
 #include "depthwise_conv_2d_s16.h"
 
 /* Sums of four channels that are neighbours in x and in w. */
-static void sum4(
+static void depthwise_sum4_s16(
     const ek_convolution_runs *r, const int16_t *x, const int8_t *w, int64_t *sums)
 {
     int64_t acc0 = 0;
@@ -30,7 +30,7 @@ static void sum4(
 }
 
 /* Sum of one channel. */
-static int64_t sum1(const ek_convolution_runs *r, const int16_t *x, const int8_t *w)
+static int64_t depthwise_sum1_s16(const ek_convolution_runs *r, const int16_t *x, const int8_t *w)
 {
     int64_t sum = 0;
     for (int32_t row = r->rows; row > 0; --row) {
@@ -76,10 +76,10 @@ void EK_FN(depthwise_conv_2d_s16)(
 
                     if (factor == 1 && s->y_channels - channel >= 4) {
                         count = 4;
-                        sum4(&r, x_channel, w_channel, sums);
+                        depthwise_sum4_s16(&r, x_channel, w_channel, sums);
                         x_channel += 4;
                     } else {
-                        sums[0] = sum1(&r, x_channel, w_channel);
+                        sums[0] = depthwise_sum1_s16(&r, x_channel, w_channel);
                         if (++reads == factor) {
                             reads = 0;
                             ++x_channel;

@@ -2,7 +2,7 @@
 #include "depthwise_conv_2d_s8.h"
 
 /* Sums of four channels that are neighbours in x and in w. */
-static void sum4(
+static void depthwise_sum4_s8(
     const ek_convolution_runs *r,
     const int8_t *x,
     const int8_t *w,
@@ -34,7 +34,7 @@ static void sum4(
 }
 
 /* Sum of one channel. */
-static int32_t sum1(
+static int32_t depthwise_sum1_s8(
     const ek_convolution_runs *r, const int8_t *x, const int8_t *w, int32_t zero_point)
 {
     int32_t sum = 0;
@@ -81,10 +81,10 @@ void EK_FN(depthwise_conv_2d_s8)(
 
                     if (factor == 1 && s->y_channels - channel >= 4) {
                         count = 4;
-                        sum4(&r, x_channel, w_channel, p->x_zero_point, sums);
+                        depthwise_sum4_s8(&r, x_channel, w_channel, p->x_zero_point, sums);
                         x_channel += 4;
                     } else {
-                        sums[0] = sum1(&r, x_channel, w_channel, p->x_zero_point);
+                        sums[0] = depthwise_sum1_s8(&r, x_channel, w_channel, p->x_zero_point);
                         if (++reads == factor) {
                             reads = 0;
                             ++x_channel;

@@ -7,7 +7,7 @@
 #ifndef EK_DEQUANTIZE_S16_H
 #define EK_DEQUANTIZE_S16_H
 
-#include "ek_math_f32.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

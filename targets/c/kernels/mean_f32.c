@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "mean_f32.h"
 
-static float sum(const ek_reduction *axes, const float *x)
+static float mean_sum_f32(const ek_reduction *axes, const float *x)
 {
     float total = 0.0f;
 
@@ -26,7 +26,7 @@ void EK_FN(mean_f32)(const ek_mean_f32_params *p, const float *x, float *y)
             const int32_t outer = a * axes->kept_stride[0] + b * axes->kept_stride[1];
             for (int32_t c = 0; c < axes->kept_size[2]; ++c) {
                 const int32_t first = outer + c * axes->kept_stride[2];
-                const float mean = sum(axes, x + first) / p->count;
+                const float mean = mean_sum_f32(axes, x + first) / p->count;
                 *y++ = ek_clamp_f32(mean, p->clamp_min, p->clamp_max);
             }
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT */
 #include "mean_s16.h"
 
-static int32_t sum(const ek_reduction *axes, const int16_t *x)
+static int32_t mean_sum_s16(const ek_reduction *axes, const int16_t *x)
 {
     int32_t total = 0;
 
@@ -29,7 +29,7 @@ void EK_FN(mean_s16)(const ek_mean_s16_params *p, const int16_t *x, int16_t *y)
             const int32_t outer = a * axes->kept_stride[0] + b * axes->kept_stride[1];
             for (int32_t c = 0; c < axes->kept_size[2]; ++c) {
                 const int32_t first = outer + c * axes->kept_stride[2];
-                const int32_t total = sum(axes, x + first) + p->offset;
+                const int32_t total = mean_sum_s16(axes, x + first) + p->offset;
                 const int32_t mean = ek_requantize_double(total, p->multiplier, p->shift);
                 *y++ = (int16_t)(ek_clamp_s32(mean, low, high) + p->y_zero_point);
             }

@@ -7,7 +7,7 @@
 #ifndef EK_QUANTIZE_F32_S8_H
 #define EK_QUANTIZE_F32_S8_H
 
-#include "ek_math_f32.h"
+#include "ek_ieee.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -4,7 +4,7 @@
 #include "ek_dot_f32.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t transpose_conv_2d_sum_f32(
     const ek_transpose_taps *t, const float *x, const float *w, int32_t left, float *sums)
 {
     const int32_t channels = left < 4 ? 1 : 4;
@@ -55,7 +55,8 @@ void EK_FN(transpose_conv_2d_f32)(
                 }
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     float sums[4];
-                    const int32_t count = sum_channels(&t, x_group, w_channel, left, sums);
+                    const int32_t count =
+                        transpose_conv_2d_sum_f32(&t, x_group, w_channel, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const float sum = bias == NULL ? sums[i] : sums[i] + bias[channel];

@@ -4,7 +4,7 @@
 #include "ek_dot_s16.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t transpose_conv_2d_sum_s16(
     const ek_transpose_taps *t, const int16_t *x, const int8_t *w, int32_t left, int64_t *sums)
 {
     const int32_t channels = left < 4 ? 1 : 4;
@@ -57,7 +57,8 @@ void EK_FN(transpose_conv_2d_s16)(
                 }
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int64_t sums[4];
-                    const int32_t count = sum_channels(&t, x_group, w_channel, left, sums);
+                    const int32_t count =
+                        transpose_conv_2d_sum_s16(&t, x_group, w_channel, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {
                         const int64_t offset = bias == NULL ? 0 : bias[channel];

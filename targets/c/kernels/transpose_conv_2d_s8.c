@@ -4,7 +4,7 @@
 #include "ek_dot_s8.h"
 
 /* Sums of the next four output channels, or of one where fewer are left. Returns how many. */
-static int32_t sum_channels(
+static int32_t transpose_conv_2d_sum_s8(
     const ek_transpose_taps *t,
     const int8_t *x,
     const int8_t *w,
@@ -62,7 +62,7 @@ void EK_FN(transpose_conv_2d_s8)(
                 }
                 for (int32_t channel = 0; channel < s->y_channels;) {
                     int32_t sums[4];
-                    const int32_t count = sum_channels(
+                    const int32_t count = transpose_conv_2d_sum_s8(
                         &t, x_group, w_channel, p->x_zero_point, left, sums);
 
                     for (int32_t i = 0; i < count; ++i, ++channel) {

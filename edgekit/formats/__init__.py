@@ -1,1 +1,0 @@
-"""Number formats: levels, packing; NumPy only."""

@@ -1,0 +1,173 @@
+"""Figures belong to the code that ran: its compiler, its flags, its clock, its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.deploy import benchmark
+from edgekit.deploy.artifact import Artifact
+from edgekit.deploy.session import Session
+from edgekit.targets import booted, toolchain
+from edgekit.targets.elf import Elf
+from edgekit.targets.host import FLAGS, HostMachine
+from edgekit.targets.machine import BatchMachine, CountingMachine
+from tests.support.images import GCC, TOOLCHAINS, ZIG
+from tests.support.models import tiny_tflite
+
+pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("cortex-m compiler")]
+
+QUICK = benchmark.Protocol(warmup=0, iterations=3, min_seconds=0)
+
+
+def exported(folder: Path, target: str, **options: object) -> Artifact:
+    """The small int8 model as an artifact."""
+    path = folder / "tiny.tflite"
+    path.write_bytes(tiny_tflite())
+    return edgekit.export(path, target=target, output=folder / "out", **options)
+
+
+def test_this_machine_is_not_the_board(tmp_path: Path) -> None:
+    """A board's code on the host: the host's compiler and time, nothing of the board."""
+    artifact = exported(tmp_path, "nucleo-l4r5zi")
+    report = artifact.bench(device="local", protocol=QUICK)
+    assert report.latency_ms is not None
+    assert report.latency_ms.provenance == "measured"
+    assert report.flags == FLAGS
+    assert report.toolchain in ("cc", "gcc", "clang")
+    assert artifact.manifest.build is not None
+    assert report.toolchain_version != artifact.manifest.build.version
+    assert (report.clock_hz, report.ram_bytes, report.flash_bytes) == (None, None, None)
+    assert any("local is not nucleo-l4r5zi" in words for words in report.warnings)
+
+
+def test_the_host_as_a_target(tmp_path: Path) -> None:
+    """Its compiler and flags are on record; there is nothing to warn of but noise."""
+    report = exported(tmp_path, "host").bench(protocol=QUICK)
+    assert report.flags == FLAGS
+    assert report.toolchain_version
+    assert not [words for words in report.warnings if not words.startswith("unstable")]
+
+
+@pytest.mark.parametrize("name", TOOLCHAINS)
+def test_the_emulator_stands_for_the_board(tmp_path: Path, name: str) -> None:
+    """The recorded build, the board's clock, the image's memory, a modelled latency."""
+    artifact = exported(tmp_path, "nucleo-l4r5zi", toolchain=name)
+    report = artifact.bench()
+    memory, build = artifact.manifest.memory, artifact.manifest.build
+    assert build is not None
+    assert (report.toolchain, report.toolchain_version) == (name, build.version)
+    assert report.flags == build.flags
+    assert (report.ram_bytes, report.flash_bytes) == (memory.ram, memory.flash)
+    assert report.clock_hz == 120_000_000
+    assert report.latency_ms is not None
+    assert report.latency_ms.provenance == "modelled"
+
+
+def test_a_generic_core_has_no_clock(tmp_path: Path) -> None:
+    """Counted and modelled, but no latency is made up."""
+    report = exported(tmp_path, "cortex-m4").bench()
+    assert report.cycles is not None
+    assert report.latency_ms is None
+    assert any("no clock" in words for words in report.warnings)
+
+
+@pytest.mark.needs("qemu-system-arm")
+@pytest.mark.parametrize("name", TOOLCHAINS)
+@pytest.mark.parametrize(("target", "own"), [("cortex-m55", True), ("nucleo-l4r5zi", False)])
+def test_qemu_boots_the_artifacts_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, own: bool, name: str
+) -> None:
+    """The image itself where QEMU's board has its memories, else the same compiler and stack."""
+    booted_files: list[Path] = []
+    stacks: list[int] = []
+    run_image = booted.run_image
+
+    def spy(path: Path, *arguments: object, **options: object) -> object:
+        booted_files.append(path)
+        stacks.extend(s.bytes for s in Elf.read(path).sections if s.name == ".stack")
+        return run_image(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(booted, "run_image", spy)
+    artifact = exported(tmp_path, target, toolchain=name, stack_bytes=3000)
+    booted_files.clear()
+    stacks.clear()
+    assert artifact.verify(device="qemu").identical
+    report = artifact.bench(device="qemu")
+    build = artifact.manifest.build
+    assert build is not None
+    assert (report.toolchain, report.toolchain_version, report.flags) == tuple(
+        asdict(build).values()
+    )
+    assert {path == artifact.folder / "image.elf" for path in booted_files} == {own}
+    assert set(stacks) == {3000}
+    assert report.instructions is not None
+    assert report.latency_ms is None
+    assert any("nothing models cycles" in words for words in report.warnings)
+
+
+@pytest.mark.needs("qemu-system-arm", GCC, ZIG)
+def test_another_version_of_the_compiler_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linked again by a newer compiler: the report has its version, and a warning."""
+    artifact = exported(tmp_path, "nucleo-l4r5zi", toolchain=GCC)
+    monkeypatch.setattr(toolchain, "_version", lambda name: "a newer one")
+    report = artifact.bench(device="qemu")
+    assert report.toolchain_version == "a newer one"
+    assert any("another build than the artifact's: a newer one" in w for w in report.warnings)
+
+
+class Endless(HostMachine):
+    """A machine that boots for every run, and whose counter is too short."""
+
+    def run_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[tuple[bytes, ...], ...]:
+        raise AssertionError("wall time of an emulator is no figure")
+
+    def count_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[int | None, ...]:
+        return (None,) * len(records)
+
+
+def test_an_emulators_wall_time_is_never_a_latency(tmp_path: Path) -> None:
+    """A run too long for the counter has no instructions, and no measured latency instead."""
+    artifact = exported(tmp_path, "nucleo-l4r5zi")
+    machine = Endless(artifact.library)
+    session = Session(artifact.program, artifact.library, artifact.manifest.layers, machine, "qemu")
+    inputs = benchmark.seeded_inputs(artifact.program)
+    with session:
+        report = benchmark.bench(
+            session, artifact.manifest, inputs, source="random", target=artifact.target
+        )
+    assert (report.instructions, report.latency_ms) == (None, None)
+    assert any("too long for the counter" in words for words in report.warnings)
+
+
+@pytest.mark.needs("qemu-system-arm")
+def test_what_a_device_can_do_is_its_type(tmp_path: Path) -> None:
+    """Batches on QEMU, counting on the emulator, neither on the host; results are the same."""
+    artifact = exported(tmp_path, "cortex-m4")
+    x = np.random.default_rng(3).integers(-128, 128, (1, 6, 6, 2)).astype(np.int8)
+    abilities, results = {}, []
+    for device in artifact.devices:
+        with artifact.open(device) as session:
+            machine = session._machine
+            abilities[device] = (
+                isinstance(machine, CountingMachine),
+                isinstance(machine, BatchMachine),
+                session.has_layers,
+                session.is_simulated,
+            )
+            (name,) = session.run_named(x)
+            results += [session.run(x), session.run_named({"x": x})[name]]
+            results += [r[name] for r in session.run_many([{"x": x}] * 2)]
+    assert abilities == {
+        "emulator": (True, False, True, True),
+        "qemu": (False, True, False, True),
+        "local": (False, False, True, False),
+    }
+    assert all((result == results[0]).all() for result in results)
