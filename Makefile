@@ -28,7 +28,7 @@ types: setup ## Static types of the installed packages
 unit: setup ## Tests and docstring examples
 	$(PYTEST) -n 2 -q tests
 
-wheel: setup ## Build the wheel and test it from another folder, with and without torch
+wheel: setup ## Build the wheel and test it from another folder, without torch
 	$(BIN)/python -P tests/check_wheel.py
 
 results: setup ## Measure again and render the README's tables (minutes; needs the data)

@@ -30,8 +30,7 @@ def targets() -> str:
     """Formats × targets."""
     rows = []
     for target in builtin_targets().values():
-        flash = sum(m.bytes for m in target.memories if m.is_program) // 1024
-        ram = sum(m.bytes for m in target.memories if m.is_data) // 1024
+        flash, ram = target.program_bytes // 1024, target.data_bytes // 1024
         rows.append(
             {
                 "target": f"`{target.name}`",

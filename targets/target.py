@@ -67,6 +67,17 @@ class Target:
         return frozenset() if self.core is None else self.core.all_features(self.fpu)
 
     @property
+    def program_bytes(self) -> int:
+        """Room for code and constants: flash; tightly coupled memory where there is none."""
+        flash = sum(m.bytes for m in self.memories if m.kind == "flash")
+        return flash or sum(m.bytes for m in self.memories if m.is_program)
+
+    @property
+    def data_bytes(self) -> int:
+        """Room for variables."""
+        return sum(m.bytes for m in self.memories if m.is_data)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that can run artifacts for this target here."""
         if self.core is None:

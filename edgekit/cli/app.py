@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from edgekit.cli import bench, doctor, export, ops, targets, verify
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, UsageError
 from edgekit.version import edgekit_version
 
 app = typer.Typer(
@@ -54,6 +55,9 @@ def common(
 
 def main() -> None:
     """Run the command line; every error that a user can cause is one message and an exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As an exception, so that nothing half-written stays behind.
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
         app()
     except EdgekitError as error:
@@ -64,6 +68,13 @@ def main() -> None:
         if stop.code == INTERRUPTED:
             sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
         raise
+    except KeyboardInterrupt:
+        sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A full disk or a vanished file, met where no verb expects it.
+        sys.stderr.write(f"edgekit: {error}\n")
+        sys.exit(UsageError.exit_code)

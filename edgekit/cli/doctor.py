@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli.render import Format, rows_as, show
-from edgekit.errors import ToolchainMissingError
+from edgekit.errors import EdgekitError
 from edgekit.targets.toolchain import TOOLCHAINS, find_toolchain
 from edgekit.version import edgekit_version, library_versions
 
@@ -60,7 +60,8 @@ def _compilers() -> list[dict[str, Any]]:
     for name in TOOLCHAINS:
         try:
             found: str | None = find_toolchain(name).version
-        except ToolchainMissingError:
+        except EdgekitError:
+            # Absent, or there and broken.
             found = None
         rows.append(_row(name, "building for Cortex-M", found))
     return rows

@@ -15,6 +15,7 @@ from edgekit.cli.render import Format, facts_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.manifest import Configuration
+from edgekit.deploy.staging import check_destination
 from edgekit.errors import UsageError
 
 log = logging.getLogger("edgekit")
@@ -51,6 +52,10 @@ def export(
     allow_fallback: Annotated[
         bool | None, typer.Option("--allow-fallback", help="Keep in float32 what cannot be int8.")
     ] = None,
+    dequantize_weights: Annotated[
+        bool | None,
+        typer.Option("--dequantize-weights", help="Read a hybrid .tflite file as float32."),
+    ] = None,
     separate_weights: Annotated[
         bool | None, typer.Option("--separate-weights", help="Weights as a blob beside the code.")
     ] = None,
@@ -74,6 +79,7 @@ def export(
         "seed": seed,
         "allow_fallback": allow_fallback,
         "separate_weights": separate_weights,
+        "dequantize_weights": dequantize_weights,
     }
     options = read_config(config) if config is not None else {}
     options |= {key: value for key, value in flags.items() if value is not None}
@@ -81,6 +87,8 @@ def export(
         raise UsageError("no target: give --target NAME (edgekit targets list shows them)")
     with tempfile.TemporaryDirectory() as temporary:
         if dry_run:
+            if "output" in options:
+                check_destination(Path(options["output"]))
             options["output"] = Path(temporary) / "artifact"
         artifact = exporter.export(model, **options)
         for note in artifact.manifest.notes:

@@ -69,13 +69,20 @@ def rows_as(rows: Sequence[Row], style: Format) -> str:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(["" if v is None else v for v in row.values()] for row in rows)
+        writer.writerows([_field(v) for v in row.values()] for row in rows)
         return stream.getvalue()
     if style is Format.MD:
         lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         lines += [f"| {' | '.join(cell(v) for v in row.values())} |" for row in rows]
         return "\n".join(lines) + "\n"
     return _table(rows, columns)
+
+
+def _field(value: Any) -> Any:
+    """A value in a CSV file: nothing as nothing, several joined by blanks."""
+    if isinstance(value, list | tuple):
+        return " ".join(str(v) for v in value)
+    return "" if value is None else value
 
 
 def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:

@@ -75,9 +75,10 @@ def show_target(
 def formats(t: Target) -> tuple[str, ...]:
     """Activation formats with kernels, and how floats are computed."""
     hardware = legality.has_hardware_float(t)
-    return ("int8", "float32" if hardware else "float32 (soft-float)")
+    return ("int8", "int16", "float32" if hardware else "float32 (soft-float)")
 
 
 def _bytes(t: Target, *, program: bool) -> int | None:
-    sizes = [m.bytes for m in t.memories if (m.is_program if program else m.is_data)]
-    return sum(sizes) if sizes else None
+    if not t.memories:
+        return None
+    return t.program_bytes if program else t.data_bytes

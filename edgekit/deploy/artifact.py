@@ -10,7 +10,7 @@ from edgekit.deploy import benchmark, verification
 from edgekit.deploy.data import Samples, read_arrays, samples_for
 from edgekit.deploy.manifest import Manifest, check_files, read_manifest
 from edgekit.deploy.session import Session
-from edgekit.errors import DeviceMissingError, OutputError, UnsupportedError
+from edgekit.errors import DeviceMissingError, OutputError, UnsupportedError, UsageError
 from edgekit.program import serialize
 from edgekit.program.ir import Array, Program
 from edgekit.targets.booted import BootedMachine
@@ -138,6 +138,8 @@ class Artifact:
         Raises:
             InvalidDataError: the data does not fit the inputs.
         """
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit is {limit}, must be positive")
         if data is None:
             samples = samples_for(self.program, _vectors(self.folder), raw=True)
         else:

@@ -4,7 +4,7 @@ A data set is arrays whose first axis counts samples. Inputs are found by the mo
 a model with one input also takes ``x``, ``X``, ``inputs`` or ``x_test``. Labels are ``y``,
 ``labels`` or ``y_test``. Values in the input's own dtype are taken as they are; others are real
 numbers, which an integer input quantises with its scale and zero point. A file of integers that
-carries scalar ``scale`` and ``zero_point`` describes real numbers to a float input.
+carries scalar ``scale`` and ``zero_point`` describes real numbers, unless they are the input's own.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ class Samples:
 
     Attributes:
         inputs: array[N, ...] by input name, in the program's dtype and source shape.
+        real: the same before any quantisation, float32: what the float model is given.
         labels: int64[N] or None.
     """
 
     inputs: Mapping[str, Array]
+    real: Mapping[str, Array]
     labels: Array | None
 
     def __len__(self) -> int:
@@ -71,7 +73,11 @@ class Samples:
     def first(self, count: int) -> Samples:
         """At most `count` samples from the front."""
         labels = None if self.labels is None else self.labels[:count]
-        return Samples({n: v[:count] for n, v in self.inputs.items()}, labels)
+        return Samples(
+            {n: v[:count] for n, v in self.inputs.items()},
+            {n: v[:count] for n, v in self.real.items()},
+            labels,
+        )
 
 
 def read_arrays(source: Path | str | Mapping[str, Array] | Array) -> dict[str, Array]:
@@ -84,6 +90,10 @@ def read_arrays(source: Path | str | Mapping[str, Array] | Array) -> dict[str, A
         return {str(k): np.asarray(v) for k, v in source.items()}
     if isinstance(source, np.ndarray):
         return {"x": source}
+    if not isinstance(source, str | Path):
+        raise InvalidDataError(
+            f"data is a {type(source).__name__}, must be a path, an array or arrays by input name"
+        )
     path = Path(source)
     try:
         if zipfile.is_zipfile(path):
@@ -126,13 +136,14 @@ def samples_for(
     """
     arrays = read_arrays(source)
     found: dict[str, Array] = {}
+    real: dict[str, Array] = {}
     used: set[str] = set()
     for boundary in program.inputs:
         key = _input_key(program, boundary, arrays)
         used.add(key)
         tensor = program.tensors[boundary.tensor]
         values = _shaped(arrays[key], boundary, key)
-        found[boundary.name] = _typed(values, tensor, key, arrays, raw=raw)
+        found[boundary.name], real[boundary.name] = _typed(values, tensor, key, arrays, raw=raw)
     counts = {name: len(values) for name, values in found.items()}
     if len(set(counts.values())) != 1:
         raise InvalidDataError(f"inputs have different numbers of samples: {counts}")
@@ -140,7 +151,7 @@ def samples_for(
     if count == 0:
         raise InvalidDataError("there are no samples")
     rest = {key: values for key, values in arrays.items() if key not in used}
-    return Samples(found, None if raw else _labels(rest, count))
+    return Samples(found, real, None if raw else _labels(rest, count))
 
 
 def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]) -> str:
@@ -155,7 +166,8 @@ def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]
             return numeric[0]
     raise InvalidDataError(
         f"no data for input {boundary.name!r}: the file has {sorted(arrays)}; name the array "
-        f"{boundary.name!r}" + (" or 'x'" if len(program.inputs) == 1 else "")
+        f"{boundary.name!r}"
+        + (" or 'x'" if len(program.inputs) == 1 and boundary.name != "x" else "")
     )
 
 
@@ -173,32 +185,44 @@ def _shaped(values: Array, boundary: Boundary, key: str) -> Array:
 
 def _typed(
     values: Array, tensor: Tensor, key: str, arrays: Mapping[str, Array], *, raw: bool
-) -> Array:
+) -> tuple[Array, Array]:
+    """Values in the input's dtype, and the real numbers that they stand for (float32)."""
     dtype = np.dtype(tensor.dtype.value)
-    if values.dtype == dtype:
+    if values.dtype.kind not in "iufb" or (raw and values.dtype != dtype):
+        raise InvalidDataError(f"array {key!r} is {values.dtype}, must be {dtype}")
+    meaning = _described(arrays) if values.dtype.kind in "iu" else None
+    if values.dtype == dtype and (raw or meaning is None or _same(meaning, tensor)):
         if not tensor.dtype.is_integer and not np.isfinite(values).all():
             raise InvalidDataError(f"array {key!r} holds NaN or infinity")
-        return values
-    if raw or values.dtype.kind not in "iufb":
-        raise InvalidDataError(f"array {key!r} is {values.dtype}, must be {dtype}")
+        return values, dequantize(values, tensor).astype(np.float32)
     real = values.astype(np.float64)
+    if meaning is not None:
+        real = (real - meaning[1]) * meaning[0]
     if not np.isfinite(real).all():
         raise InvalidDataError(f"array {key!r} holds NaN or infinity")
-    scale, zero_point = arrays.get("scale"), arrays.get("zero_point")
-    if (
-        values.dtype.kind in "iu"
-        and scale is not None
-        and zero_point is not None
-        and scale.ndim == zero_point.ndim == 0
-    ):
-        real = (real - float(zero_point)) * float(scale)
     if not tensor.dtype.is_integer:
-        return real.astype(np.float32)
+        return real.astype(np.float32), real.astype(np.float32)
     if tensor.quantization is None:
         raise InvalidDataError(
             f"array {key!r} is {values.dtype}, must be {dtype}: the input has no scale"
         )
-    return quantize_real(real, tensor)
+    return quantize_real(real, tensor), real.astype(np.float32)
+
+
+def _described(arrays: Mapping[str, Array]) -> tuple[float, float] | None:
+    """Scale and zero point that a file of integers carries, where it does."""
+    scale, zero_point = arrays.get("scale"), arrays.get("zero_point")
+    if scale is None or zero_point is None or not scale.ndim == zero_point.ndim == 0:
+        return None
+    return float(scale), float(zero_point)
+
+
+def _same(meaning: tuple[float, float], tensor: Tensor) -> bool:
+    """Whether a file's integers mean what the tensor's do, scales compared as float32."""
+    q = tensor.quantization
+    if q is None or q.axis is not None:
+        return True
+    return (float(np.float32(meaning[0])), meaning[1]) == (q.scalar_scale, q.scalar_zero_point)
 
 
 def quantize_real(real: Array, tensor: Tensor) -> Array:

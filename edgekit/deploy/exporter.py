@@ -22,13 +22,13 @@ from edgekit.deploy.manifest import (
     VectorCheck,
 )
 from edgekit.deploy.session import Session
-from edgekit.deploy.source import Calibration, Source, read_source, refuse_module
+from edgekit.deploy.source import Calibration, Source, read_source, refuse_module, take_program
 from edgekit.deploy.staging import check_destination, staged
 from edgekit.errors import UsageError, VerificationError
 from edgekit.program import serialize
 from edgekit.program.fuse import fuse_residual
 from edgekit.program.interpret import Interpreter
-from edgekit.program.ir import Array
+from edgekit.program.ir import Array, Program
 from edgekit.targets.c.emit import Emission, emit, library_name
 from edgekit.targets.c.extras import Vector, companion_files
 from edgekit.targets.host import write_files
@@ -55,7 +55,7 @@ def export(
     """Turn a model into an artifact: C sources, an image for the target, vectors, a manifest.
 
     Args:
-        model: path of a ``.tflite`` or ``.onnx`` file.
+        model: path of a ``.tflite`` or ``.onnx`` file, or a Program.
         example_inputs: for modules; a file needs none.
         target: name of a target (``edgekit targets list``), or the path of a board's TOML file.
         calibration: representative inputs that quantise a float ``.onnx`` model: the path of an
@@ -73,7 +73,7 @@ def export(
         ToolchainMissingError: no compiler for the target.
         VerificationError: the compiled code differs from its reference; a bug, please report it.
     """
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | Path | Program):
         refuse_module(model)
     if not isinstance(target, str):
         raise UsageError(f"target is {target!r}, must be the name of one")
@@ -81,13 +81,17 @@ def export(
         raise UsageError(f"output is {output!r}, must be a path")
     if example_inputs is not None:
         raise UsageError("example_inputs belong to modules; a model file knows its inputs")
-    path = Path(str(model))
     where = _target(target)
-    configuration = _configuration(path, where, name, options)
+    configuration = _configuration(_stem(model), where, name, options)
     folder = Path(output) if output is not None else _default_output(configuration, where)
     check_destination(folder)
     toolchain = None if where.core is None else find_toolchain(configuration.toolchain or None)
-    source = read_source(path, where, configuration, calibration)
+    if isinstance(model, Program):
+        if calibration is not None:
+            raise UsageError("calibration data is for float .onnx models")
+        source = take_program(model, where, configuration)
+    else:
+        source = read_source(Path(str(model)), where, configuration, calibration)
     program, _ = fuse_residual(source.program)
     emission = emit(
         program,
@@ -116,12 +120,16 @@ def _target(name: str) -> Target:
     return target(name)
 
 
+def _stem(model: object) -> str:
+    return model.name if isinstance(model, Program) else Path(str(model)).stem
+
+
 def _configuration(
-    path: Path, where: Target, name: str | None, options: Mapping[str, object]
+    stem: str, where: Target, name: str | None, options: Mapping[str, object]
 ) -> Configuration:
     if name is not None and not isinstance(name, str):
         raise UsageError(f"name is {name!r}, must be a text")
-    network = library_name(name if name is not None else path.stem)
+    network = library_name(name if name is not None else stem)
     known = Configuration.__dataclass_fields__.keys() - {"target", "name"}
     unknown = sorted(options.keys() - known)
     if unknown:
@@ -138,6 +146,8 @@ def _configuration(
         configuration: Configuration = serialize.decode_dataclass(Configuration, text, "options")
     except serialize.FieldError as error:
         raise UsageError(str(error)) from error
+    if configuration.seed < 0:
+        raise UsageError(f"seed is {configuration.seed}, must not be negative")
     limit = configuration.calibration_limit
     if limit is not None and limit < 1:
         raise UsageError(f"calibration_limit is {limit}, must be positive")
@@ -282,8 +292,6 @@ def _memory(
     if image is None:
         return record
     sizes = image.sizes
-    program = [m for m in where.memories if m.is_program]
-    flash = [m for m in program if m.kind == "flash"] or program
     return replace(
         record,
         activations=sizes.arena,
@@ -295,6 +303,6 @@ def _memory(
         runtime=sizes.runtime,
         ram=sizes.arena + sizes.state + sizes.stack,
         flash=sizes.model_flash_bytes,
-        ram_available=sum(m.bytes for m in where.memories if m.is_data),
-        flash_available=sum(m.bytes for m in flash),
+        ram_available=where.data_bytes,
+        flash_available=where.program_bytes,
     )

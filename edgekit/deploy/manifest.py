@@ -36,6 +36,7 @@ class Configuration:
         calibration_limit: use at most so many calibration samples, drawn by the seed; None for all.
         seed: of everything drawn at random.
         allow_fallback: keep operators in float32 that could not get the requested precision.
+        dequantize_weights: read a hybrid ``.tflite`` file (float32 with int8 weights) as float32.
         separate_weights: weights as a blob beside the code.
         stack_bytes: stack reserved in the image.
         toolchain: compiler asked for; empty for the preferred one that is there.
@@ -49,6 +50,7 @@ class Configuration:
     calibration_limit: int | None = None
     seed: int = 0
     allow_fallback: bool = False
+    dequantize_weights: bool = False
     separate_weights: bool = False
     stack_bytes: int = 4096
     toolchain: str = ""
@@ -57,11 +59,14 @@ class Configuration:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """The source model: file name without folder, SHA-256 of its bytes, format."""
+    """The source model: file name without folder, SHA-256 of its bytes, format.
+
+    For a Program, its name and the hash of its serialised form.
+    """
 
     file: str
     sha256: str
-    format: Literal["tflite", "onnx"]
+    format: Literal["tflite", "onnx", "program"]
 
 
 @dataclass(frozen=True)

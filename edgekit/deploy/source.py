@@ -13,14 +13,15 @@ from edgekit.deploy.manifest import CalibrationUse, Configuration, ModelRecord
 from edgekit.errors import InvalidModelError, UnsupportedError, UsageError
 from edgekit.model import Model
 from edgekit.model import load as load_onnx
-from edgekit.program import tflite
+from edgekit.program import serialize, tflite
 from edgekit.program.ir import Array, DType, Program
 from edgekit.program.lowering import lower
+from edgekit.program.verify import verify
 from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
 from edgekit.targets.target import Target
 
-Format = Literal["tflite", "onnx"]
+FileFormat = Literal["tflite", "onnx"]
 Calibration = Path | str | Mapping[str, Array] | Array
 
 
@@ -57,6 +58,8 @@ def read_source(
         InvalidDataError: calibration data that does not fit.
     """
     kind = _format(path)
+    if path.exists() and not path.is_file():
+        raise InvalidModelError(f"{path} is no file")
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -69,8 +72,23 @@ def read_source(
     return _onnx(model, target, configuration, calibration, record)
 
 
-def _format(path: Path) -> Format:
-    kinds: dict[str, Format] = {".tflite": "tflite", ".onnx": "onnx"}
+def take_program(program: Program, target: Target, configuration: Configuration) -> Source:
+    """A Program as the source: with state, int16 activations or operators of one's own.
+
+    Raises:
+        InvalidModelError: the verifier refuses it.
+        UnsupportedError: operators that the target cannot run.
+    """
+    verify(program, stage="export")
+    text, blob = serialize.dump(program)
+    digest = hashlib.sha256(text.encode("utf-8") + blob).hexdigest()
+    legality.check(program, target)
+    record = ModelRecord(program.name, digest, "program")
+    return Source(program.replace(name=configuration.name), None, record)
+
+
+def _format(path: Path) -> FileFormat:
+    kinds: dict[str, FileFormat] = {".tflite": "tflite", ".onnx": "onnx"}
     if path.suffix.lower() not in kinds:
         hint = {
             ".pt": "a pickle, which is never loaded; export it with torch.onnx.export",
@@ -88,7 +106,14 @@ def _tflite(
     calibration: Calibration | None,
     record: ModelRecord,
 ) -> Source:
-    program = tflite.read(path, name=configuration.name)
+    if configuration.input_shapes or configuration.observer != "minmax":
+        raise UsageError(
+            f"{path.name}: input shapes and the observer are for float .onnx models; a .tflite "
+            "file has its own"
+        )
+    program = tflite.read(
+        path, name=configuration.name, dequantize_weights=configuration.dequantize_weights
+    )
     is_float = any(not t.dtype.is_integer for t in program.input_tensors)
     if calibration is not None:
         raise UsageError(
@@ -124,6 +149,8 @@ def _onnx(
         legality.check(program, target)
         return Source(program, None, record, None, _float_operations(program), notes)
     if configuration.precision == "float32":
+        if calibration is not None:
+            raise UsageError("float32 needs no calibration data; leave it out, or ask for int8")
         program = _named(lower(model), configuration)
         legality.check(program, target)
         return Source(program, None, record, notes=notes)

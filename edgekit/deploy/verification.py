@@ -156,7 +156,7 @@ def verify(
     accuracy = _accuracy(real, samples.labels)
     if reference is None:
         return VerifyReport(*common, accuracy=accuracy)
-    ideal = _float_outputs(program, reference, samples)
+    ideal = _float_outputs(reference, samples)
     closeness = tuple(_closeness(n, ideal[n], real[n]) for n in real if n in ideal)
     return VerifyReport(*common, closeness, accuracy, _accuracy(ideal, samples.labels))
 
@@ -177,12 +177,12 @@ def _real_outputs(program: Program, outputs: Mapping[str, list[Array]]) -> dict[
     }
 
 
-def _float_outputs(program: Program, reference: Program, samples: Samples) -> dict[str, Array]:
+def _float_outputs(reference: Program, samples: Samples) -> dict[str, Array]:
+    """The float model on the samples as they were before the input was quantised."""
     interpreter = Interpreter(reference)
-    tensors = {b.name: program.tensors[b.tensor] for b in program.inputs}
     collected: dict[str, list[Array]] = {b.name: [] for b in reference.outputs}
-    for sample in samples:
-        real = {n: dequantize(v, tensors[n]).astype(np.float32) for n, v in sample.items()}
+    for number in range(len(samples)):
+        real = {name: values[number] for name, values in samples.real.items()}
         for name, value in interpreter.run(real).items():
             collected[name].append(value)
     return _real_outputs(reference, collected)

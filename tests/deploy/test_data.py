@@ -108,3 +108,22 @@ def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(data, "MAX_UNPACKED_BYTES", 500_000)
     with pytest.raises(InvalidDataError, match="unpacks to"):
         read_arrays(path)
+
+
+def test_integers_of_another_scale_are_rescaled() -> None:
+    """A file that says what its integers mean is read by meaning, not by dtype."""
+    values = np.array([[[3, 5, 7], [-1, 1, 127]]], np.int8)
+    own = {"x": values, "scale": np.array(0.5), "zero_point": np.array(3)}
+    assert (samples_for(one_input(), own).inputs["in0"] == values[None]).all()
+    other = {"x": values, "scale": np.array(0.25), "zero_point": np.array(1)}
+    samples = samples_for(one_input(), other)
+    assert samples.inputs["in0"].ravel().tolist() == [4, 5, 6, 2, 3, 66]
+    assert samples.real["in0"].ravel().tolist() == [0.5, 1.0, 1.5, -0.5, 0.0, 31.5]
+
+
+def test_the_float_model_sees_what_the_input_clips() -> None:
+    """Real samples are kept beside the quantised ones."""
+    real = np.full((1, 1, 2, 3), 1000.0)
+    samples = samples_for(one_input(), {"x": real})
+    assert samples.inputs["in0"].max() == 127
+    assert samples.real["in0"].max() == 1000.0

@@ -22,7 +22,12 @@ from edgekit.errors import (
     UnsupportedError,
     UsageError,
 )
+from edgekit.program.interpret import Interpreter
+from edgekit.program.ir import DType, TensorType
+from edgekit.program.operators.movement import Reshape
+from tests.cases.case import one_operator
 from tests.support.models import tiny_onnx, tiny_tflite
+from tests.support.programs import recurrent_network
 
 pytestmark = pytest.mark.needs("cc", "cortex-m compiler", "litert")
 
@@ -285,8 +290,13 @@ def test_a_full_disk_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".out")] == []
 
 
-def test_an_interrupted_export_leaves_nothing(model: Path, tmp_path: Path) -> None:
-    """Ctrl-C in the middle: exit code 130, no artifact, no temporary folder."""
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_an_interrupted_export_leaves_nothing(
+    model: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Ctrl-C or a signal in the middle: no artifact, no temporary folder, no traceback."""
     slow = (
         "import sys, time\n"
         "from edgekit.deploy import exporter\n"
@@ -308,10 +318,10 @@ def test_an_interrupted_export_leaves_nothing(model: Path, tmp_path: Path) -> No
     assert process.stdout is not None
     assert process.stdout.readline() == "staged\n"
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in error
+    assert process.returncode == code
+    assert ("interrupted" in error) == (number == signal.SIGINT)
     assert "Traceback" not in error
     assert list((tmp_path / "place").iterdir()) == []
 
@@ -494,3 +504,54 @@ bytes = 16_384
     assert artifact.target.name == "my-board"
     assert artifact.verify().identical
     assert artifact.bench().clock_hz == 48_000_000
+
+
+def test_a_program_with_state_is_exported(tmp_path: Path) -> None:
+    """Steps carry state and equal the interpreter's; reset starts over."""
+    program = recurrent_network()
+    artifact = edgekit.export(program, target="cortex-m4", output=tmp_path / "out")
+    assert artifact.manifest.model.format == "program"
+    assert artifact.manifest.memory.state == 16
+    interpreter = Interpreter(program)
+    stream = np.random.default_rng(4).standard_normal((5, 1, 3)).astype(np.float32)
+    with artifact.open("emulator") as session:
+        first = [session.step(x) for x in stream]
+        want = [interpreter.step({"x": x})["h"] for x in stream]
+        assert [y.tobytes() for y in first] == [y.tobytes() for y in want]
+        session.reset()
+        assert session.step(stream[0]).tobytes() == first[0].tobytes()
+        assert session.run(stream[0]).tobytes() == first[0].tobytes()
+
+
+def test_a_network_without_kernels(tmp_path: Path) -> None:
+    """Nothing but a reshape still compiles and runs."""
+    program = one_operator(Reshape(shape=(6,)), TensorType((1, 2, 3), DType.FLOAT32), name="view")
+    artifact = edgekit.export(program, target="cortex-m0plus", output=tmp_path / "out")
+    assert artifact.verify().identical
+    assert artifact.verify(device="local").identical
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    """A named pipe does not hang."""
+    os.mkfifo(tmp_path / "pipe.tflite")
+    with pytest.raises(InvalidModelError, match="no file"):
+        edgekit.export(tmp_path / "pipe.tflite", target="host", output=tmp_path / "out")
+
+
+def test_options_that_would_be_ignored(model: Path, float_model: Path, tmp_path: Path) -> None:
+    """Refused instead."""
+    out = tmp_path / "out"
+    for options in ({"observer": "mse"}, {"input_shapes": {"x": (1, 6, 6, 2)}}, {"seed": -1}):
+        with pytest.raises(UsageError):
+            edgekit.export(model, target="host", output=out, **options)
+    with pytest.raises(UsageError, match="float32 needs no calibration"):
+        edgekit.export(
+            float_model,
+            target="host",
+            output=out,
+            precision="float32",
+            calibration=calibration(),
+        )
+    artifact = edgekit.export(model, target="host", output=out)
+    with pytest.raises(UsageError, match="limit"):
+        artifact.verify(limit=0)

@@ -213,8 +213,8 @@ def test_the_integration_example_compiles(tmp_path: Path, make: object, separate
     write_all(emission, tmp_path, separate)
     readme = (tmp_path / "README.md").read_text()
     (block,) = re.findall(r"```c\n(.*?)```", readme, re.DOTALL)
-    blob = "extern const unsigned char blob[];\n" if separate else ""
-    (tmp_path / "example.c").write_text(blob + block)
+    (tmp_path / "example.c").write_text(block)
+    assert ("selftest" in readme) == (tmp_path / "test").is_dir()
     command = ["cc", *STRICT, "-std=c99", "-I", "src", "-c", "example.c", "-o", "example.o"]
     subprocess.run(command, check=True, cwd=tmp_path)
 

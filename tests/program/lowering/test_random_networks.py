@@ -20,8 +20,11 @@ pytestmark = pytest.mark.needs("onnxruntime")
 RELATIVE_BOUND = 2e-5
 """Eight layers, each with some roundings more than ONNX Runtime or fewer."""
 
-RATE_BOUND = 0.005
-"""Share of elements that may differ, layer by layer and at the outputs: twice what is measured."""
+LAYER_RATE = 0.005
+"""Share of elements in which layers may round otherwise, twice what is measured."""
+
+OUTPUT_RATE = 0.03
+"""Likewise at the outputs, where the differences of the layers have added up."""
 
 QUICK = settings(
     deadline=None,
@@ -59,5 +62,5 @@ def test_quantised() -> None:
 
     one()
     assert min(layers.elements, outputs.elements) > 10_000
-    assert layers.mismatches <= RATE_BOUND * layers.elements, layers
-    assert outputs.mismatches <= RATE_BOUND * outputs.elements, outputs
+    assert layers.mismatches <= LAYER_RATE * layers.elements, layers
+    assert outputs.mismatches <= OUTPUT_RATE * outputs.elements, outputs
