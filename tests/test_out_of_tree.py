@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from edgekit.errors import UnsupportedError
 from edgekit.program.ir import Array, DType, TensorType
@@ -133,3 +136,94 @@ def test_without_a_kernel_it_is_named() -> None:
             emit(program, version="test")
     finally:
         del OPERATORS["acme_nothing"]
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.program.ir import DType
+from edgekit.program.lowering import lowering
+from edgekit.program.operators.base import Operator, operator
+from edgekit.targets.c.kernel import Call, kernel
+
+
+@operator("acme_double", inputs="x")
+@dataclass(frozen=True)
+class Double(Operator):
+    def infer(self, *inputs):
+        return (inputs[0],)
+
+    def reference(self, *inputs):
+        return ((inputs[0] + inputs[0]).astype(np.float32),)
+
+
+@kernel("acme_double_f32", Double, DType.FLOAT32, folder=Path(__file__).parent)
+def bind(bound):
+    return Call({"size": bound.input(0).type.size}, (bound.value(0), bound.result()))
+
+
+@lowering("Double", domain="acme")
+def double(low, node):
+    x = low.plain(node, low.real(node, low.value(node.inputs[0])))
+    low.define_plain(node.outputs[0], low.emit(node, Double(), x.tensor, name=node.outputs[0].name))
+"""
+DOUBLE_H = """\
+#ifndef EK_ACME_DOUBLE_F32_H
+#define EK_ACME_DOUBLE_F32_H
+#include "ek_common.h"
+typedef struct {
+    int32_t size;
+} ek_acme_double_f32_params;
+void EK_FN(acme_double_f32)(const ek_acme_double_f32_params *p, const float *x, float *y);
+#endif
+"""
+DOUBLE_C = """\
+#include "acme_double_f32.h"
+void EK_FN(acme_double_f32)(const ek_acme_double_f32_params *p, const float *x, float *y)
+{
+    for (int32_t i = 0; i < p->size; ++i) {
+        y[i] = x[i] + x[i];
+    }
+}
+"""
+
+
+@pytest.mark.needs("cc", "cortex-m compiler")
+def test_a_plugin_on_the_command_line(tmp_path: Path) -> None:
+    """From an ONNX node of another domain to the emulated core, by the command line alone."""
+    (tmp_path / "acme.py").write_text(PLUGIN)
+    (tmp_path / "acme_double_f32.h").write_text(DOUBLE_H)
+    (tmp_path / "acme_double_f32.c").write_text(DOUBLE_C)
+    graph = helper.make_graph(
+        [helper.make_node("Double", ["x"], ["y"], name="double", domain="acme")],
+        "twice",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("acme", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    (tmp_path / "twice.onnx").write_bytes(model.SerializeToString())
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", "from edgekit.cli import main; main()"]
+        return subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    export = ("export", "twice.onnx", "-t", "cortex-m4", "--precision", "float32", "-o", "out")
+    refused = run(*export)
+    assert refused.returncode == 3
+    assert "acme" in refused.stderr
+    made = run("--plugin", "acme.py", *export)
+    assert made.returncode == 0, made.stderr
+    verified = run("--plugin", "acme.py", "verify", "out")
+    assert verified.returncode == 0, verified.stderr
+    assert "yes" in verified.stdout
+    (tmp_path / "broken.py").write_text("1 / 0")
+    broken = run("--plugin", "broken.py", "doctor")
+    assert broken.returncode == 2
+    assert "ZeroDivisionError" in broken.stderr
+    assert "Traceback" not in broken.stderr

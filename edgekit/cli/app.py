@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgekit.cli import bench, doctor, export, ops, targets, verify
+from edgekit.cli.plugin import load_plugin
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.version import edgekit_version
 
@@ -41,6 +43,10 @@ def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that registers operators of your own; runs it."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
 ) -> None:
@@ -51,6 +57,8 @@ def common(
     """
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    for path in plugin or []:
+        load_plugin(path)
 
 
 def main() -> None:
