@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 Row = Mapping[str, Any]
 
-LONGEST = 40
+LONGEST = 52
 """Characters of one cell of a table for people; the other formats have everything."""
 
 UNLIMITED = 400
@@ -108,8 +108,8 @@ def _plain(text: str) -> str:
 def shortened(text: str, limit: int = LONGEST) -> str:
     """The end of a text that is too long for a column.
 
-    >>> shortened("functional_1/conv2d_4/BiasAdd;functional_1/conv2d_4/Conv2D1")
-    '…4/BiasAdd;functional_1/conv2d_4/Conv2D1'
+    >>> shortened("functional_1/conv2d_4/BiasAdd;functional_1/conv2d_4/Conv2D1", 20)
+    '…_1/conv2d_4/Conv2D1'
     """
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
