@@ -317,49 +317,57 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[1] and b[0] < a[1]
 
 
-def _gaps(
+def _lowest(
     i: int, placed: Mapping[int, int], sizes: list[int], spans: list[tuple[int, int]]
-) -> list[int]:
-    """Offsets where buffer `i` fits right behind a neighbour or at 0, lowest first."""
+) -> int:
+    """The lowest offset where buffer `i` overlaps none of the placed ones that it meets."""
     taken = sorted((placed[j], placed[j] + sizes[j]) for j in placed if _meet(spans[i], spans[j]))
-    found, level = [], 0
+    level = 0
     for low, high in taken:
         if low - level >= sizes[i]:
-            found.append(level)
+            return level
         level = max(level, high)
-    return [*found, level]
+    return level
 
 
 def _first_fit(order: Iterable[int], sizes: list[int], spans: list[tuple[int, int]]) -> list[int]:
     placed: dict[int, int] = {}
     for i in order:
-        placed[i] = _gaps(i, placed, sizes, spans)[0]
+        placed[i] = _lowest(i, placed, sizes, spans)
     return [placed[i] for i in range(len(sizes))]
 
 
 def _search(
     best: list[int], bound: int, sizes: list[int], spans: list[tuple[int, int]]
 ) -> list[int]:
-    """Depth-first over buffers by start and over gaps; stops at the bound or at its budget."""
-    budget = MAX_PACKING_NODES
-    order = sorted(range(len(sizes)), key=lambda i: (spans[i][0], -sizes[i]))
+    """Depth-first over the orders of placing; stops at the bound or at its budget.
 
-    def visit(depth: int, placed: dict[int, int]) -> bool:
-        nonlocal best, budget
+    Some order makes first fit optimal: that of the offsets in an optimal packing.
+    """
+    budget = MAX_PACKING_NODES
+    top = _top(best, sizes)
+    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], spans[i]))
+
+    def visit(placed: dict[int, int]) -> bool:
+        """Whether to stop."""
+        nonlocal best, top, budget
         budget -= 1
-        if depth == len(order):
+        if len(placed) == len(order):
             best = [placed[i] for i in range(len(sizes))]
-            return _top(best, sizes) <= bound
-        i = order[depth]
-        for offset in _gaps(i, placed, sizes, spans):
+            top = _top(best, sizes)
+            return top <= bound
+        for i in order:
+            if i in placed:
+                continue
             if budget <= 0:
                 return True
-            if offset + sizes[i] < _top(best, sizes):
+            offset = _lowest(i, placed, sizes, spans)
+            if offset + sizes[i] < top:
                 placed[i] = offset
-                if visit(depth + 1, placed):
+                if visit(placed):
                     return True
                 del placed[i]
         return False
 
-    visit(0, {})
+    visit({})
     return best

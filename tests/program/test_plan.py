@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgekit.program.fuse import fuse_residual
@@ -126,6 +126,7 @@ def test_live_buffers_never_overlap(buffers: list[Interval]) -> None:
 
 
 @given(intervals.filter(lambda b: len(b) <= 6))
+@example([Interval(2, 1, 3), Interval(2, 3, 1), Interval(3, 3, 1), Interval(4, 0, 3)])
 @settings(max_examples=60, deadline=None)
 def test_packing_is_optimal_for_few_buffers(buffers: list[Interval]) -> None:
     """For up to six buffers the height equals an exhaustive search over first-fit orders."""
