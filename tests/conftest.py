@@ -14,6 +14,7 @@ import sys
 import types
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +63,11 @@ TOOLS = {
 """What a test can need: how to see that it is there, and what would provide it."""
 
 DATA_MENDING = "set EDGEKIT_DATA to the folder with the development data"
+
+# CI tries the same examples every time; a developer's runs keep looking for new ones.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("EDGEKIT_CI") == "1":
+    hypothesis.settings.load_profile("ci")
 
 _not_run: dict[str, list[str]] = {}
 
