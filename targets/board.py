@@ -30,15 +30,23 @@ A board is one TOML file (``targets/microcontroller/boards/<name>.toml``, or the
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InvalidBoardError
+from edgekit.targets.checks import (
+    integer_problems,
+    is_integer,
+    is_positive,
+    is_text,
+    key_problems,
+    name_problems,
+    read_table,
+    refuse,
+    text_problems,
+)
 from edgekit.targets.cores import CORES, DATA_KINDS, MEMORY_KINDS, PROGRAM_KINDS, Memory
 
 BOARD_FOLDER = Path(__file__).parent / "microcontroller" / "boards"
@@ -94,7 +102,7 @@ class Board:
     power: Power | None = None
 
     def __post_init__(self) -> None:
-        _refuse(str(self.name), board_problems(asdict(self)))
+        refuse(str(self.name), board_problems(asdict(self)))
         if not self.fpu:
             object.__setattr__(self, "fpu", CORES[self.core].fpu().name)
 
@@ -106,50 +114,45 @@ def load_board(path: Path) -> Board:
         InvalidBoardError: no such file, no TOML, unknown or missing keys, impossible values; every
             problem has a line.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidBoardError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidBoardError(f"{path}: is not TOML: {error}") from error
+    return board_of(read_table(path), str(path))
+
+
+def board_of(table: Mapping[str, Any], where: str) -> Board:
+    """The board that a TOML file describes.
+
+    Args:
+        table: the file's contents.
+        where: the file, for messages.
+
+    Raises:
+        InvalidBoardError: unknown or missing keys, impossible values; every problem has a line.
+    """
+    data = dict(table)
     if "memory" in data:
         data["memories"] = data.pop("memory")
-    _refuse(str(path), board_problems(data))
+    refuse(where, board_problems(data))
     memories = tuple(Memory(**row) for row in data.pop("memories"))
     power = data.pop("power", None)
     if power is not None and "spread_picojoules_per_cycle" in power:
-        power["spread_picojoules_per_cycle"] = tuple(power["spread_picojoules_per_cycle"])
+        power = {
+            **power,
+            "spread_picojoules_per_cycle": tuple(power["spread_picojoules_per_cycle"]),
+        }
     return Board(**data, memories=memories, power=None if power is None else Power(**power))
-
-
-def _refuse(where: str, problems: list[str]) -> None:
-    if problems:
-        raise InvalidBoardError("\n  ".join([f"{where}: not a possible board", *problems]))
 
 
 def board_problems(board: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a board's values, each line beginning with the field."""
-    problems = _key_problems(Board, board, "")
+    problems = key_problems(Board, board, shown={"memories": "memory"})
     core = CORES.get(board["core"]) if isinstance(board.get("core"), str) else None
-    for key in ("vendor", "mcu"):
-        if key in board and not _is_text(board[key]):
-            problems.append(f"{key}: must be text, not {board[key]!r}")
-    if "name" in board and not (
-        _is_text(board["name"]) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", board["name"])
-    ):
-        problems.append(
-            f"name: must be lower-case letters, digits and single dashes, not {board['name']!r}"
-        )
+    problems += text_problems(board, "vendor", "mcu") + name_problems(board)
     if "core" in board and core is None:
         problems.append(f"core: must be one of {', '.join(CORES)}, not {board['core']!r}")
     if core is not None and board.get("fpu"):
         units = [unit.name for unit in core.fpus]
         if board["fpu"] not in units:
             problems.append(f"fpu: {core.name} has one of {', '.join(units)}, not {board['fpu']!r}")
-    if "clock_hz" in board and not _is_integer(board["clock_hz"], 1, FASTEST_CLOCK_HZ):
-        problems.append(
-            f"clock_hz: must be an integer from 1 to {FASTEST_CLOCK_HZ}, not {board['clock_hz']!r}"
-        )
+    problems += integer_problems(board, "clock_hz", 1, FASTEST_CLOCK_HZ)
     if "memories" in board:
         problems += _memory_problems(board["memories"])
     if board.get("power") is not None:
@@ -165,9 +168,9 @@ def _memory_problems(memories: Any) -> list[str]:
     names: set[str] = set()
     for index, memory in enumerate(memories):
         where = f"memory[{index}]."
-        problems += _key_problems(Memory, memory, where)
+        problems += key_problems(Memory, memory, where)
         name, kind = memory.get("name"), memory.get("kind")
-        if "name" in memory and not (_is_text(name) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+        if "name" in memory and not (is_text(name) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
             problems.append(
                 f"{where}name: must be lower-case letters, digits and underscores, not {name!r}"
             )
@@ -178,16 +181,16 @@ def _memory_problems(memories: Any) -> list[str]:
             problems.append(f"{where}kind: must be one of {', '.join(MEMORY_KINDS)}, not {kind!r}")
         for key, low, high in (("origin", 0, ADDRESS_SPACE - 4), ("bytes", 4, ADDRESS_SPACE)):
             value = memory.get(key)
-            if key in memory and not (_is_integer(value, low, high) and value % 4 == 0):
+            if key in memory and not (is_integer(value, low, high) and value % 4 == 0):
                 problems.append(
                     f"{where}{key}: must be a multiple of 4 from {low} to {high}, not {value!r}"
                 )
         for key, high in (("wait_states", 64), ("line_bytes", 256)):
             value = memory.get(key)
-            if value is not None and not _is_integer(value, 0, high):
+            if value is not None and not is_integer(value, 0, high):
                 problems.append(f"{where}{key}: must be an integer from 0 to {high}, not {value!r}")
         origin, size = memory.get("origin"), memory.get("bytes")
-        if _is_integer(origin, 0, ADDRESS_SPACE) and _is_integer(size, 1, ADDRESS_SPACE):
+        if is_integer(origin, 0, ADDRESS_SPACE) and is_integer(size, 1, ADDRESS_SPACE):
             if origin + size > ADDRESS_SPACE:
                 problems.append(f"{where}bytes: {name} ends behind the 32-bit address space")
             ranges.append((origin, origin + size, str(name)))
@@ -206,20 +209,18 @@ def _memory_problems(memories: Any) -> list[str]:
 def _power_problems(power: Any) -> list[str]:
     if not isinstance(power, dict):
         return [f"power: must be a table, not {power!r}"]
-    problems = _key_problems(Power, power, "power.")
-    for key in ("conditions", "source"):
-        if key in power and not _is_text(power[key]):
-            problems.append(f"power.{key}: must be text, not {power[key]!r}")
+    problems = key_problems(Power, power, "power.")
+    problems += text_problems(power, "conditions", "source", where="power.")
     for key in ("picojoules_per_cycle", "milliwatts"):
         value = power.get(key)
-        if value is not None and not _is_positive(value):
+        if value is not None and not is_positive(value):
             problems.append(f"power.{key}: must be a positive number, not {value!r}")
     spread = power.get("spread_picojoules_per_cycle")
     if spread is not None and not (
         isinstance(spread, (list, tuple))
         and len(spread) == 2
-        and all(map(_is_positive, spread))
-        and _is_positive(power.get("picojoules_per_cycle"))
+        and all(map(is_positive, spread))
+        and is_positive(power.get("picojoules_per_cycle"))
         and spread[0] <= power["picojoules_per_cycle"] <= spread[1]
     ):
         problems.append(
@@ -227,31 +228,3 @@ def _power_problems(power: Any) -> list[str]:
             f"picojoules_per_cycle, not {spread!r}"
         )
     return problems
-
-
-def _key_problems(kind: type, values: Mapping[str, Any], where: str) -> list[str]:
-    """Keys that are missing from, or unknown to, the dataclass `kind`."""
-    known = {field.name: field.default is MISSING for field in fields(kind)}
-    shown = {"memories": "memory"}
-    problems = []
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"{where}{key}: unknown{hint} (known: {', '.join(known)})")
-    for key, required in known.items():
-        if required and key not in values:
-            problems.append(f"{where}{shown.get(key, key)}: missing")
-    return problems
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_integer(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e12

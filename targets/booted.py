@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit.errors import UnsupportedError
+from edgekit.targets.fresh import FreshMachine
 from edgekit.targets.image import STACK_BYTES, LinkedImage, build_image
 from edgekit.targets.library import Library
 from edgekit.targets.machine import Build
@@ -19,7 +19,7 @@ from edgekit.targets.target import Target
 from edgekit.targets.toolchain import find_toolchain
 
 
-class BootedMachine:
+class BootedMachine(FreshMachine):
     """A library in an image that QEMU's board with the same core boots.
 
     Where the target has the memories of that board, the given image is booted itself. Elsewhere
@@ -38,8 +38,10 @@ class BootedMachine:
         DoesNotFitError: QEMU's board has less memory than the image needs.
     """
 
+    device = "qemu"
+
     def __init__(self, library: Library, where: Target, linked: LinkedImage | None = None) -> None:
-        self._library = library
+        super().__init__(library)
         self._target = qemu_target(where)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if linked is not None and self._target.memories == where.memories:
@@ -56,8 +58,6 @@ class BootedMachine:
             )
             image.require_fit()
             self._path, self._build = image.path, image.build
-        self._written = {port.offset: bytes(port.bytes) for port in library.inputs}
-        self._results: dict[int, bytes] = {}
 
     @property
     def build(self) -> Build:
@@ -73,34 +73,6 @@ class BootedMachine:
         result = run_image(self._path, self._library, self._target, records, count=True)
         assert result.instructions is not None
         return result.instructions
-
-    def run(self) -> None:
-        """Boot and run once."""
-        (outputs,) = self.run_batch([[self._written[p.offset] for p in self._library.inputs]])
-        ports = self._library.outputs
-        self._results = {p.offset: data for p, data in zip(ports, outputs, strict=True)}
-
-    def step(self) -> None:
-        """Refuse: nothing survives between boots."""
-        raise UnsupportedError("qemu boots for every run and carries no state; use the emulator")
-
-    def reset(self) -> None:
-        """Every boot starts from the initial state."""
-
-    def layer(self, index: int) -> None:
-        """Refuse: the image runs as a whole."""
-        raise UnsupportedError("qemu runs whole images, not layers; use the emulator")
-
-    def read(self, offset: int, size: int) -> bytes:
-        """An output of the last run."""
-        data = self._results[offset]
-        assert len(data) == size
-        return data
-
-    def write(self, offset: int, data: bytes) -> None:
-        """An input of the next run."""
-        assert len(self._written[offset]) == len(data)
-        self._written[offset] = data
 
     def close(self) -> None:
         """Delete what was built here."""

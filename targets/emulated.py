@@ -1,18 +1,127 @@
-"""A library on an emulated core, call by call: the emulator as a machine."""
+"""A library on an emulated core, call by call: emulators as machines."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from edgekit.targets.elf import Elf
-from edgekit.targets.emulator import INSTRUCTION_LIMIT, TIMEOUT_S, Count, Emulator
+from edgekit.targets.emulator import Emulator
 from edgekit.targets.library import Library
 from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
+from edgekit.targets.tracing import INSTRUCTION_LIMIT, TIMEOUT_S, Count
 
 
-class EmulatedMachine:
-    """A library, initialised, in its image.
+class Caller(Protocol):
+    """An emulated core that calls functions, as :class:`edgekit.targets.emulator.Emulator`."""
+
+    def call(self, function: str | int, *arguments: int) -> int:
+        """Call a function; returns its result."""
+
+    def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
+        """Like :meth:`call`, with the instructions it issued."""
+
+    def stack_bytes(self, function: str | int, *arguments: int) -> int:
+        """Call a function; returns the bytes of stack that it used at its deepest."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes from memory."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Bytes into memory."""
+
+    def close(self) -> None:
+        """Release the emulated memories."""
+
+
+class CalledMachine:
+    """A library, initialised, whose functions an emulator calls.
 
     Implements :class:`edgekit.targets.machine.CountingMachine`.
+
+    Args:
+        library: what is called.
+        caller: the core that has it in its memory.
+        arena: address of the arena.
+        context: address of the instance.
+        state: address of the state, 0 where there is none.
+        weights: address of the weights, 0 for the built-in ones.
+        build: how the code was compiled.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        caller: Caller,
+        *,
+        arena: int,
+        context: int,
+        state: int,
+        weights: int,
+        build: Build | None,
+    ) -> None:
+        self._library = library
+        self._caller = caller
+        self._arena = arena
+        self._context = context
+        self._build = build
+        code = caller.call(library.symbol("init"), context, arena, state, weights)
+        assert code == 0, f"init answered {code}"
+
+    @property
+    def build(self) -> Build | None:
+        """As recorded where the code was linked."""
+        return self._build
+
+    def reset(self) -> None:
+        """Set the state to its initial values."""
+        self._caller.call(self._library.symbol("reset"), self._context)
+
+    def run(self) -> None:
+        """Run once from the initial state."""
+        self._caller.call(self._library.symbol("run"), self._context)
+
+    def step(self) -> None:
+        """Run once and carry the state."""
+        self._caller.call(self._library.symbol("step"), self._context)
+
+    def layer(self, index: int) -> None:
+        """Run one layer on what the arena holds."""
+        self._caller.call(self._library.layers[index].symbol, self._context)
+
+    def count_run(self) -> Count:
+        """Like :meth:`run`, with the instructions it issued."""
+        return self._count(self._library.symbol("run"))
+
+    def count_layer(self, index: int) -> Count:
+        """Like :meth:`layer`, with the instructions it issued."""
+        return self._count(self._library.layers[index].symbol)
+
+    def stack_bytes(self) -> int:
+        """Like :meth:`run`; returns the bytes of stack that it used at its deepest."""
+        return self._caller.stack_bytes(self._library.symbol("run"), self._context)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from the arena."""
+        assert 0 <= offset <= self._library.arena_bytes - size
+        return self._caller.read(self._arena + offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Bytes into the arena."""
+        assert 0 <= offset <= self._library.arena_bytes - len(data)
+        self._caller.write(self._arena + offset, data)
+
+    def close(self) -> None:
+        """Release the emulated memories."""
+        self._caller.close()
+
+    def _count(self, function: str) -> Count:
+        _, count = self._caller.count(function, self._context)
+        return count
+
+
+class EmulatedMachine(CalledMachine):
+    """A library, initialised, in its image for a microcontroller.
 
     Args:
         library: what is in the image.
@@ -37,67 +146,15 @@ class EmulatedMachine:
         timeout_s: float = TIMEOUT_S,
         instruction_limit: int = INSTRUCTION_LIMIT,
     ) -> None:
-        self._library = library
-        self._build = build
         self.emulator = Emulator(
             target, elf, timeout_s=timeout_s, instruction_limit=instruction_limit
         )
-        self._arena = self.emulator.symbol("ek_arena")
-        self._context = self.emulator.symbol("ek_context")
-        state = self.emulator.symbol("ek_state") if self._library.state_bytes else 0
-        weights = elf.symbols.get("ek_weights_blob", 0)
-        code = self.emulator.call(
-            self._library.symbol("init"), self._context, self._arena, state, weights
+        super().__init__(
+            library,
+            self.emulator,
+            arena=self.emulator.symbol("ek_arena"),
+            context=self.emulator.symbol("ek_context"),
+            state=self.emulator.symbol("ek_state") if library.state_bytes else 0,
+            weights=elf.symbols.get("ek_weights_blob", 0),
+            build=build,
         )
-        assert code == 0, f"init answered {code}"
-
-    @property
-    def build(self) -> Build | None:
-        """As recorded where the image was linked."""
-        return self._build
-
-    def reset(self) -> None:
-        """Set the state to its initial values."""
-        self.emulator.call(self._library.symbol("reset"), self._context)
-
-    def run(self) -> None:
-        """Run once from the initial state."""
-        self.emulator.call(self._library.symbol("run"), self._context)
-
-    def step(self) -> None:
-        """Run once and carry the state."""
-        self.emulator.call(self._library.symbol("step"), self._context)
-
-    def layer(self, index: int) -> None:
-        """Run one layer on what the arena holds."""
-        self.emulator.call(self._library.layers[index].symbol, self._context)
-
-    def count_run(self) -> Count:
-        """Like :meth:`run`, with the instructions it issued."""
-        return self._count(self._library.symbol("run"))
-
-    def count_layer(self, index: int) -> Count:
-        """Like :meth:`layer`, with the instructions it issued."""
-        return self._count(self._library.layers[index].symbol)
-
-    def stack_bytes(self) -> int:
-        """Like :meth:`run`; returns the bytes of stack that it used at its deepest."""
-        return self.emulator.stack_bytes(self._library.symbol("run"), self._context)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Bytes from the arena."""
-        assert 0 <= offset <= self._library.arena_bytes - size
-        return self.emulator.read(self._arena + offset, size)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Bytes into the arena."""
-        assert 0 <= offset <= self._library.arena_bytes - len(data)
-        self.emulator.write(self._arena + offset, data)
-
-    def close(self) -> None:
-        """Release the emulated memories."""
-        self.emulator.close()
-
-    def _count(self, function: str) -> Count:
-        _, count = self.emulator.count(function, self._context)
-        return count

@@ -1,17 +1,15 @@
 """A Cortex-M core in this process (unicorn): runs functions of an image, counts, watches memory.
 
 Only the target's memories exist, program memory cannot be written and data memory cannot be
-executed: an access outside is an error that names address and program counter. Instructions are
-counted by executed basic blocks, so that those an IT block skips count too, as the core issues
-them; a hook per instruction would miss them.
+executed: an access outside is an error that names address and program counter. See
+:mod:`edgekit.targets.tracing` for how instructions are counted.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,35 +21,29 @@ from edgekit.targets.cores import Memory
 from edgekit.targets.cycles import Block, Decoder
 from edgekit.targets.elf import Elf
 from edgekit.targets.target import Target
-
-TIMEOUT_S = 600.0
-INSTRUCTION_LIMIT = 20_000_000_000
-
-# Executed blocks are noted as address and size in one number, and summed up now and then.
-_SIZE_BITS = 16
-_TRACE_BLOCKS = 1 << 18
+from edgekit.targets.tracing import (
+    ACCESS,
+    INSTRUCTION_LIMIT,
+    JUMP,
+    NOWHERE,
+    READ,
+    READ_ONLY,
+    STACK_PAINT,
+    TIMEOUT_S,
+    WRITE,
+    BlockTrace,
+    Count,
+    Edge,
+    Refused,
+)
 
 _PAGE = 4096
-_PAINT = 0xA5
 _ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
 
-_NOWHERE = "where there is no memory"
-_READ_ONLY = "which is program memory"
-_READ, _WRITE, _JUMP = "read", "write", "jump"
-
-_ACCESS = {
-    unicorn.UC_MEM_READ_UNMAPPED: (_READ, _NOWHERE),
-    unicorn.UC_MEM_WRITE_UNMAPPED: (_WRITE, _NOWHERE),
-    unicorn.UC_MEM_WRITE_PROT: (_WRITE, _READ_ONLY),
-    unicorn.UC_MEM_FETCH_UNMAPPED: (_JUMP, ""),
-    unicorn.UC_MEM_FETCH_PROT: (_JUMP, ""),
-}
-"""What unicorn calls an access, in words, and why it was refused."""
-
 _HOOKS = {
-    _READ: unicorn.UC_HOOK_MEM_READ,
-    _WRITE: unicorn.UC_HOOK_MEM_WRITE,
-    _JUMP: unicorn.UC_HOOK_CODE,
+    READ: unicorn.UC_HOOK_MEM_READ,
+    WRITE: unicorn.UC_HOOK_MEM_WRITE,
+    JUMP: unicorn.UC_HOOK_CODE,
 }
 
 # Numbers that QEMU gives to exceptions. Without a memory protection unit, alignment is the only
@@ -64,38 +56,6 @@ _EXCEPTIONS = {
     17: "floating-point instruction without a floating-point unit",
     18: "invalid state",
 }
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """An access that stopped the core."""
-
-    verb: str
-    reason: str
-    address: int
-    pc: int
-
-
-@dataclass(frozen=True)
-class Count:
-    """What one or more counted calls issued.
-
-    Attributes:
-        instructions: issued instructions, IT-skipped ones included.
-        cycles: modelled, see :mod:`edgekit.targets.cycles`.
-        functions: issued instructions by function, without what it calls.
-    """
-
-    instructions: int = 0
-    cycles: int = 0
-    functions: Counter[str] = field(default_factory=Counter)
-
-    def __add__(self, other: Count) -> Count:
-        return Count(
-            self.instructions + other.instructions,
-            self.cycles + other.cycles,
-            self.functions + other.functions,
-        )
 
 
 class Emulator:
@@ -131,7 +91,7 @@ class Emulator:
         self._blocks: dict[tuple[int, int], Block] = {}
         self._timeout_s = timeout_s
         self._instruction_limit = instruction_limit
-        self._refused: _Refused | None = None
+        self._refused: Refused | None = None
         self._exception: int | None = None
         self._overwritten: list[tuple[int, bytes]] = []
 
@@ -176,43 +136,17 @@ class Emulator:
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
         """Like :meth:`call`, with the instructions it issued; about a hundred times slower."""
-        edges: Counter[tuple[int, int]] = Counter()
-        trace: list[int] = []
-        budget = self._instruction_limit
-
-        def on_block(uc: Any, address: int, size: int, _: Any) -> None:
-            trace.append(address << _SIZE_BITS | size)
-            if len(trace) >= _TRACE_BLOCKS:
-                collect()
-
-        def collect() -> None:
-            nonlocal budget
-            edges.update(itertools.pairwise(trace))
-            # A block has at least one instruction; the exact number is not needed for a limit.
-            budget -= len(trace)
-            del trace[:-1]
-            if budget <= 0:
-                self._uc.emu_stop()
-
-        hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, on_block)
-        # Code translated before the hook came does not call it, code translated with it does.
-        self._uc.ctl_flush_tb()
-        try:
+        with BlockTrace(self._uc, self._instruction_limit) as trace:
             result = self._run(function, arguments, self._timeout_s)
-        finally:
-            self._uc.hook_del(hook)
-            self._uc.ctl_flush_tb()
-        trace.append(self._return << _SIZE_BITS)
-        collect()
-        return result, self._total(edges)
+        return result, self._total(trace.edges(self._return))
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
         """Call a function; returns the bytes of stack that it used at its deepest."""
         size = self._stack_top - self._stack_limit
-        self.write(self._stack_limit, bytes([_PAINT]) * size)
+        self.write(self._stack_limit, bytes([STACK_PAINT]) * size)
         self.call(function, *arguments)
         stack = self.read(self._stack_limit, size)
-        return len(stack.lstrip(bytes([_PAINT])))
+        return len(stack.lstrip(bytes([STACK_PAINT])))
 
     def close(self) -> None:
         """Release the emulated memories."""
@@ -240,36 +174,36 @@ class Emulator:
         position = begin
         for memory in sorted(memories, key=lambda memory: memory.origin):
             first, behind = max(begin, memory.origin), min(end, memory.end)
-            self._forbid(position, first, _READ, _WRITE, _JUMP, reason=_NOWHERE)
+            self._forbid(position, first, READ, WRITE, JUMP, reason=NOWHERE)
             if data and memory.is_program:
-                self._forbid(first, behind, _WRITE, reason=_READ_ONLY)
+                self._forbid(first, behind, WRITE, reason=READ_ONLY)
             if program and memory.is_data:
-                self._forbid(first, behind, _JUMP)
+                self._forbid(first, behind, JUMP)
             position = behind
-        self._forbid(position, end, _READ, _WRITE, _JUMP, reason=_NOWHERE)
+        self._forbid(position, end, READ, WRITE, JUMP, reason=NOWHERE)
 
     def _forbid(self, begin: int, end: int, *verbs: str, reason: str = "") -> None:
         """Stop at accesses that the rights of the page allow."""
 
         def on_code(uc: Any, address: int, size: int, verb: str) -> None:
             if self._refused is None:
-                self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
+                self._refused = Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
             uc.emu_stop()
 
         def on_data(uc: Any, access: int, address: int, size: int, value: int, verb: str) -> None:
-            if verb == _WRITE:
+            if verb == WRITE:
                 self._overwritten.append((address, self.read(address, size)))
             on_code(uc, address, size, verb)
 
         for verb in verbs if begin < end else ():
-            function = on_code if verb == _JUMP else on_data
+            function = on_code if verb == JUMP else on_data
             self._uc.hook_add(_HOOKS[verb], function, verb, begin, end - 1)
 
     def _on_refused(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
     ) -> bool:
-        verb, reason = _ACCESS[access]
-        self._refused = _Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
+        verb, reason = ACCESS[access]
+        self._refused = Refused(verb, reason, address, uc.reg_read(arm.UC_ARM_REG_PC))
         return False
 
     def _on_exception(self, uc: Any, number: int, _: Any) -> None:
@@ -310,7 +244,7 @@ class Emulator:
         name = function if isinstance(function, str) else f"{function:#010x}"
         start = f"{name} on {self._target.name}"
         refused = self._refused
-        if refused is not None and refused.verb != _JUMP:
+        if refused is not None and refused.verb != JUMP:
             where = f"at pc {refused.pc:#010x} in {self._elf.function_at(refused.pc)}"
             what = f"{refused.verb} of {refused.address:#010x}, {refused.reason}"
             if self._stack_limit - _PAGE <= refused.address < self._stack_limit:
@@ -332,17 +266,16 @@ class Emulator:
             return EmulationError(f"{start}: {failure} {where}", pc)
         return EmulationError(f"{start}: no return in time, stopped {where}", pc)
 
-    def _total(self, edges: Counter[tuple[int, int]]) -> Count:
-        """Sum of all executed blocks, by edges between them."""
+    def _total(self, edges: Iterable[Edge]) -> Count:
+        """Sum of all executed blocks."""
         instructions = cycles = 0
         functions: Counter[str] = Counter()
-        for (this, following), times in edges.items():
-            address, size = this >> _SIZE_BITS, this & ((1 << _SIZE_BITS) - 1)
-            block = self._block(address, size)
-            jump = block.jump_cycles(following >> _SIZE_BITS, self._table)
-            instructions += times * block.instructions
-            cycles += times * (block.cycles + jump)
-            functions[self._elf.function_at(address)] += times * block.instructions
+        for edge in edges:
+            block = self._block(edge.address, edge.size)
+            jump = block.jump_cycles(edge.following, self._table)
+            instructions += edge.times * block.instructions
+            cycles += edge.times * (block.cycles + jump)
+            functions[self._elf.function_at(edge.address)] += edge.times * block.instructions
         return Count(instructions, cycles, functions)
 
     def _block(self, address: int, size: int) -> Block:

@@ -121,9 +121,14 @@ class Library:
         return tuple(sorted(name for name in self.files if name.endswith(".c")))
 
     @property
+    def blob_file(self) -> str:
+        """Name of the file that holds the weights where they were left out of the code."""
+        return f"{self.name}_weights.bin"
+
+    @property
     def blob(self) -> bytes | None:
         """The weights as one file, where they were left out of the code."""
-        content = self.files.get(f"{self.name}_weights.bin")
+        content = self.files.get(self.blob_file)
         assert content is None or isinstance(content, bytes)
         return content
 

@@ -64,8 +64,8 @@ class Cost(Protocol):
         """Issued instructions."""
 
     @property
-    def cycles(self) -> int:
-        """Modelled cycles; see :mod:`edgekit.targets.cycles`."""
+    def cycles(self) -> int | None:
+        """Modelled cycles, None without a model; see :mod:`edgekit.targets.cycles`."""
 
 
 @runtime_checkable

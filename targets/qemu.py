@@ -16,11 +16,12 @@ from functools import cache
 from pathlib import Path
 
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
+from edgekit.targets.compiler import clean_environment
 from edgekit.targets.cores import QemuMachine
+from edgekit.targets.fresh import split_records
 from edgekit.targets.image import Status
 from edgekit.targets.library import Library
 from edgekit.targets.target import Target
-from edgekit.targets.toolchain import clean_environment
 
 QEMU = "qemu-system-arm"
 PACKAGE = "qemu-system-arm (Debian, Ubuntu) or qemu (Homebrew)"
@@ -131,7 +132,7 @@ def run_image(
         output = (folder / "output.bin").read_bytes()
         ticks = (folder / "ticks.bin").read_bytes()
     return QemuResult(
-        _split(output, [port.bytes for port in library.outputs], len(records)),
+        split_records(output, [port.bytes for port in library.outputs], len(records)),
         _instructions(ticks, machine.clock_hz) if count else None,
         machine.machine,
         version,
@@ -167,23 +168,6 @@ def _reason(code: int, words: str) -> str:
     lines = (line for line in words.splitlines() if "fault:" in line or "fatal:" in line)
     line = next(lines, "")
     return f"{stage}: {line}" if line else stage
-
-
-def _split(data: bytes, sizes: list[int], records: int) -> tuple[tuple[bytes, ...], ...]:
-    """Cut the output file into records of outputs."""
-    if len(data) != records * sum(sizes):
-        raise EmulationError(
-            f"output.bin has {len(data)} bytes, not {records} records of {sum(sizes)}"
-        )
-    cut: list[tuple[bytes, ...]] = []
-    position = 0
-    for _ in range(records):
-        record = []
-        for size in sizes:
-            record.append(data[position : position + size])
-            position += size
-        cut.append(tuple(record))
-    return tuple(cut)
 
 
 def _instructions(ticks: bytes, clock_hz: int) -> tuple[int | None, ...]:

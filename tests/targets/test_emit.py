@@ -291,8 +291,10 @@ def test_the_same_program_gives_the_same_bytes() -> None:
 def test_no_compiler_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to install."""
     from edgekit.errors import ToolchainMissingError
+    from edgekit.targets import host
 
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(host, "installed_version", lambda name: None)
     emission = emit(residual_network(), version="test")
     with pytest.raises(ToolchainMissingError, match="install gcc"):
         HostMachine(emission.library)

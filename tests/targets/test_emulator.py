@@ -11,10 +11,11 @@ import pytest
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.board import Board
 from edgekit.targets.cores import CORES, Memory
-from edgekit.targets.emulator import Count, Emulator
+from edgekit.targets.emulator import Emulator
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.target import of_board, target
 from edgekit.targets.toolchain import find_toolchain
+from edgekit.targets.tracing import Count
 from tests.support.images import (
     EMULATED,
     GCC,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.errors import EdgekitError, OutputError
-from edgekit.targets import toolchain
-from edgekit.targets.host import FLAGS, HostMachine, write_files
+from edgekit.errors import DeviceMissingError, EdgekitError, OutputError
+from edgekit.targets import compiler, host
+from edgekit.targets.host import FLAGS, HostMachine, LoadedMachine, write_files
 from edgekit.targets.library import Library
-from tests.support.tiny_library import tiny_library
+from tests.support.tiny_library import tiny_inputs, tiny_library, tiny_reference
 
 pytestmark = pytest.mark.needs("cc")
 
@@ -42,7 +42,7 @@ def test_a_compiler_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     fake.write_text("#!/bin/sh\nexec /bin/sleep 30\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(toolchain, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(compiler, "TIMEOUT_S", 0.2)
     with pytest.raises(EdgekitError, match="still running"):
         HostMachine(tiny_library())
 
@@ -54,6 +54,29 @@ def test_build() -> None:
     assert any(letter.isdigit() for letter in machine.build.version)
     assert machine.build.flags == (*FLAGS, "-Wall")
     machine.close()
+
+
+@pytest.mark.needs("ziglang")
+def test_ziglang_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pip package compiles for this machine too, with the same results."""
+    monkeypatch.setattr(host.shutil, "which", lambda name: None)
+    machine = HostMachine(tiny_library(), flags=("-Wall", "-Wextra", "-Werror"))
+    assert machine.build is not None
+    assert machine.build.toolchain == "ziglang"
+    inputs = tiny_inputs(4)
+    for port, data in zip(tiny_library().inputs, inputs, strict=True):
+        machine.write(port.offset, data)
+    machine.run()
+    outputs = [machine.read(port.offset, port.bytes) for port in tiny_library().outputs]
+    assert outputs == tiny_reference(inputs)
+    machine.close()
+
+
+def test_what_cannot_be_loaded(tmp_path: Path) -> None:
+    """A file that is no shared object of this machine's is a missing device."""
+    (tmp_path / "lib.so").write_bytes(b"not ELF")
+    with pytest.raises(DeviceMissingError, match=r"cannot load .*lib\.so"):
+        LoadedMachine(tiny_library(), tmp_path / "lib.so")
 
 
 @pytest.mark.parametrize("name", ["../out.h", "link/out.h", "a/../../out.h", "."])

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import EdgekitError, ToolchainMissingError, UsageError
-from edgekit.targets import toolchain as module
+from edgekit.targets import compiler as module
+from edgekit.targets.compiler import clean_environment, installed_version, run_tool
 from edgekit.targets.target import target
 from edgekit.targets.toolchain import TOOLCHAINS as KNOWN
-from edgekit.targets.toolchain import clean_environment, find_toolchain, run_tool
+from edgekit.targets.toolchain import find_toolchain
 from tests.support.images import GCC, TOOLCHAINS, ZIG
 
 SOURCE = """
@@ -121,7 +122,7 @@ def test_unknown_name() -> None:
 
 def test_missing_tools_name_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing installed: the error says what to install."""
-    monkeypatch.setattr(module, "_version", lambda name: None)
+    monkeypatch.setattr(module, "installed_version", lambda name: None)
     with pytest.raises(ToolchainMissingError, match="gcc-arm-none-eabi"):
         find_toolchain(GCC)
     with pytest.raises(ToolchainMissingError, match=r"ziglang \(pip\)"):
@@ -133,7 +134,7 @@ def test_missing_tools_name_their_packages(monkeypatch: pytest.MonkeyPatch) -> N
 def test_absent_is_found_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the program on the path there is no version."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module._version.__wrapped__(GCC) is None
+    assert installed_version.__wrapped__(GCC) is None
 
 
 def test_clean_environment_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

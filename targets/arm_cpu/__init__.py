@@ -1,0 +1,1 @@
+"""Application processors under Linux: CPUs, cross compilers, shared objects, emulation."""
