@@ -76,13 +76,16 @@ def choose_samples(arrays: Mapping[str, Array], *, seed: int, limit: int | None)
 
 def samples_of(
     program: Program, calibration: Mapping[str, Array], *, seed: int, limit: int | None
-) -> Iterator[dict[str, Array]]:
-    """Samples in the Program's input dtypes and source shapes.
+) -> Iterator[Sequence[dict[str, Array]]]:
+    """Samples in the Program's input dtypes and source shapes, each as the steps it consists of.
+
+    Every sample starts from reset. Without a time axis it is one step.
 
     Args:
         program: the float Program.
         calibration: array by input name; the first axis counts samples, the rest is the input's
-            shape, of which a batch axis of 1 may be left out.
+            shape, of which a batch axis of 1 may be left out. For a Program with state, a further
+            axis behind the first may count steps; all inputs then have it, with the same extent.
         seed: of the choice of samples.
         limit: how many to use, None for all.
 
@@ -98,21 +101,37 @@ def samples_of(
             f"calibration data has {sorted(calibration)}, must have the model's inputs {names}"
         )
     arrays = {
-        b.name: _checked(b, program.tensors[b.tensor].dtype, np.asarray(calibration[b.name]))
+        b.name: _checked(
+            b,
+            program.tensors[b.tensor].dtype,
+            np.asarray(calibration[b.name]),
+            sequences=bool(program.state),
+        )
         for b in program.inputs
     }
     chosen = choose_samples(arrays, seed=seed, limit=limit)
-    return ({name: array[i] for name, array in arrays.items()} for i in chosen)
+    counts = {name: array.shape[1] for name, array in arrays.items()}
+    steps = next(iter(counts.values()), 0)
+    if set(counts.values()) != {steps} or steps == 0:
+        raise InvalidDataError(
+            f"calibration data has different numbers of steps, or none: {counts}"
+        )
+    return (
+        [{name: array[i, t] for name, array in arrays.items()} for t in range(steps)]
+        for i in chosen
+    )
 
 
-def _checked(boundary: Boundary, dtype: DType, array: Array) -> Array:
+def _checked(boundary: Boundary, dtype: DType, array: Array, *, sequences: bool) -> Array:
+    """The data as [samples, steps, ...]."""
     shape = boundary.source_shape
     bare = shape[1:] if shape[:1] == (1,) else shape
-    if array.shape[1:] not in (shape, bare) or array.ndim == 0:
+    single = array.ndim > 0 and array.shape[1:] in (shape, bare)
+    if not single and not (sequences and array.ndim > 1 and array.shape[2:] in (shape, bare)):
         wanted = ", ".join(str(d) for d in shape)
         raise InvalidDataError(
             f"calibration data for {boundary.name!r} has shape {list(array.shape)}, "
-            f"must be [samples, {wanted}]"
+            f"must be [samples, {wanted}]" + f" or [samples, steps, {wanted}]" * sequences
         )
     if array.dtype.kind not in "fiu":
         raise InvalidDataError(
@@ -129,4 +148,4 @@ def _checked(boundary: Boundary, dtype: DType, array: Array) -> Array:
         raise InvalidDataError(
             f"calibration data for {boundary.name!r} has values that {dtype} cannot hold"
         )
-    return converted.reshape(-1, *shape)
+    return converted.reshape(array.shape[0], 1 if single else array.shape[1], *shape)

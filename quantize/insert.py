@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +25,19 @@ from edgekit.model.nodes import (
 from edgekit.program.ir import Quantization
 from edgekit.program.lowering.fusion import Tail, tail_of
 from edgekit.quantize.constants import QuantizedWeights, encode, quantize_constant, quantize_weights
+from edgekit.quantize.observers import symmetric_quantization
 from edgekit.quantize.points import COMPUTING, Points
+from edgekit.quantize.recurrent import RECURRENT, recurrent_weights
+from edgekit.quantize.scheme import TFLITE, Scheme
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "MatMul")
 
 
 def insert_quantization(
-    graph: onnx_ir.Graph, points: Points, quantizations: Mapping[str, Quantization]
+    graph: onnx_ir.Graph,
+    points: Points,
+    quantizations: Mapping[str, Quantization],
+    scheme: Scheme = TFLITE,
 ) -> None:
     """Quantise weights, biases, constant operands and the chosen activations, in place.
 
@@ -39,7 +45,9 @@ def insert_quantization(
         graph: an optimised float graph.
         points: the chosen activations.
         quantizations: of the chosen activations, by name.
+        scheme: says whether biases and constant operands are quantised.
     """
+    constants = _constants if scheme.integer_bias else _weights
     absorbed: set[onnx_ir.Node] = set()
     for node in list(graph):
         if node in absorbed:
@@ -47,17 +55,32 @@ def insert_quantization(
         if is_op(node, *COMPUTING):
             tail = tail_of(node)
             absorbed.update(tail.absorbed)
-            _constants(node, tail, quantizations)
+            constants(node, tail, quantizations)
+        elif is_op(node, *RECURRENT):
+            found = recurrent_weights(node, quantizations) if scheme.integer_bias else None
+            for index, weights in enumerate(found or (), start=1):
+                _replace_weights(node, weights, index)
         elif is_op(node, "Concat"):
-            shared = quantizations[name_of(node.outputs[0])]
+            shared = _joined(node, points, quantizations)
             for index, value in enumerate(node.inputs):
                 array = const(value)
-                if array is not None:
+                if array is not None and shared is not None:
                     _dequantized(node, index, encode(array, shared), shared)
     first = graph[0]
     for value in points.values:
-        _activation(first, value, quantizations[name_of(value)])
+        _activation(first, value, quantizations[name_of(value)], points.readers.get(value))
     graph.sort()
+
+
+def _joined(
+    node: onnx_ir.Node, points: Points, quantizations: Mapping[str, Quantization]
+) -> Quantization | None:
+    """What a Concat's operands and result share; None where it stays in float."""
+    result = quantizations.get(name_of(node.outputs[0]))
+    for index, value in enumerate(node.inputs):
+        if value is not None and (node, index) in points.readers.get(value, ()):
+            return quantizations[name_of(value)]
+    return result
 
 
 def _constants(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quantization]) -> None:
@@ -76,11 +99,7 @@ def _constants(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quant
         x_scale = quantizations[name_of(get_input(node, 0))].scalar_scale
         bias = const(tail.bias)
         row = None if bias is None else bias.reshape(-1)
-        # A vector is a matrix with one column.
-        matrix = weights.reshape(weights.shape[0], -1)
-        found = quantize_weights(matrix, 1, x_scale, row)
-        if weights.ndim == 1:
-            found = replace(found, data=found.data.reshape(-1), axis=0)
+        found = _quantized_matrix(weights, x_scale, row)
         _replace_weights(node, found)
         if found.bias is not None:
             adding = tail.absorbed[0]
@@ -91,6 +110,38 @@ def _constants(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quant
             array = const(value)
             if array is not None:
                 _dequantized(node, index, *quantize_constant(array))
+
+
+def _weights(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quantization]) -> None:
+    """Quantise the weights of a computing node whose input is quantised; its bias stays float."""
+    del tail  # Nothing is added in integers.
+    if is_op(node, "Conv", "ConvTranspose", "Gemm"):
+        constant = const(get_input(node, 1)) is not None
+        if not constant or name_of(get_input(node, 0)) not in quantizations:
+            return
+        weights, bias = _gemm_constants(node) if is_op(node, "Gemm") else _conv_constants(node)
+        if is_op(node, "Gemm") and bias is not None:
+            node.replace_input_with(2, add_constant(graph_of(node), f"{node.name}.bias", bias))
+        _replace_weights(node, quantize_weights(weights, _output_axis(node), 1.0, None))
+    elif is_op(node, "MatMul"):
+        for index, other in ((0, 1), (1, 0)):
+            array = const(get_input(node, index))
+            if array is None or name_of(get_input(node, other)) not in quantizations:
+                continue
+            if index == 1 and array.ndim <= 2:
+                _replace_weights(node, _quantized_matrix(array, 1.0, None))
+            else:
+                quantization = symmetric_quantization(float(array.min()), float(array.max()))
+                _dequantized(node, index, encode(array, quantization), quantization)
+
+
+def _quantized_matrix(weights: Array, x_scale: float, bias: Array | None) -> QuantizedWeights:
+    """Weights of a product, per column; a vector is a matrix with one column."""
+    matrix = weights.reshape(weights.shape[0], -1)
+    found = quantize_weights(matrix, 1, x_scale, bias)
+    if weights.ndim == 1:
+        found = replace(found, data=found.data.reshape(-1), axis=0)
+    return found
 
 
 def _conv_constants(node: onnx_ir.Node) -> tuple[Array, Array | None]:
@@ -118,19 +169,19 @@ def _output_axis(node: onnx_ir.Node) -> int:
     return 1 if is_op(node, "ConvTranspose") else 0
 
 
-def _replace_weights(node: onnx_ir.Node, found: QuantizedWeights) -> None:
-    graph = graph_of(node)
+def _replace_weights(node: onnx_ir.Node, found: QuantizedWeights, index: int = 1) -> None:
+    graph, label = graph_of(node), f"{node.name}.{'weight' if index == 1 else 'recurrence'}"
     # One scale is given as a number: ONNX takes a list of one for scales per channel.
     scale = found.scale.reshape(()) if found.scale.size == 1 else found.scale
     inputs = [
-        add_constant(graph, f"{node.name}.weight_quantized", found.data),
-        add_constant(graph, f"{node.name}.weight_scale", scale),
-        add_constant(graph, f"{node.name}.weight_zero_point", np.zeros_like(scale, np.int8)),
+        add_constant(graph, f"{label}_quantized", found.data),
+        add_constant(graph, f"{label}_scale", scale),
+        add_constant(graph, f"{label}_zero_point", np.zeros_like(scale, np.int8)),
     ]
     attributes = {"axis": found.axis} if scale.ndim else {}
-    name = f"{node.name}.weight_dequantized"
+    name = f"{label}_dequantized"
     value = insert(node, "DequantizeLinear", inputs, attributes, name=name)
-    node.replace_input_with(1, value)
+    node.replace_input_with(index, value)
 
 
 def _bias_value(node: onnx_ir.Node, found: QuantizedWeights) -> onnx_ir.Value:
@@ -166,11 +217,17 @@ def _dequantized(node: onnx_ir.Node, index: int, codes: Array, quantization: Qua
     node.replace_input_with(index, value)
 
 
-def _activation(first: onnx_ir.Node, value: onnx_ir.Value, quantization: Quantization) -> None:
-    """Let every reader of a value, and the user of an output, see it quantised."""
+def _activation(
+    first: onnx_ir.Node,
+    value: onnx_ir.Value,
+    quantization: Quantization,
+    chosen: Sequence[tuple[onnx_ir.Node, int]] | None,
+) -> None:
+    """Let the chosen readers of a value, or all and the user of an output, see it quantised."""
     graph, name = graph_of(first), name_of(value)
     scale, zero_point = _parameters(graph, name, quantization)
-    readers, is_output = list(value.uses()), value.is_graph_output()
+    readers = list(value.uses()) if chosen is None else chosen
+    is_output = value.is_graph_output() and chosen is None
     producer = value.producer()
     anchor, after = (first, False) if producer is None else (producer, True)
     quantized = insert(
@@ -180,8 +237,8 @@ def _activation(first: onnx_ir.Node, value: onnx_ir.Value, quantization: Quantiz
     assert quantize is not None
     inputs = [quantized, scale, zero_point]
     result = insert(quantize, "DequantizeLinear", inputs, name=f"{name}.dequantized", after=True)
-    for use in readers:
-        use.node.replace_input_with(use.idx, result)
+    for node, index in readers:
+        node.replace_input_with(index, result)
     if is_output:
         value.name = unique_name(graph, f"{name}.real")
         graph.outputs[list(graph.outputs).index(value)] = result

@@ -20,6 +20,8 @@ from edgekit.program.ir import DType, Quantization
 
 Range = tuple[float, float]
 
+RangeQuantization = Callable[[float, float], Quantization]
+
 BINS = 4096
 """Bins of a histogram over a symmetric range."""
 
@@ -144,11 +146,15 @@ class MeanSquaredError(Observer):
 
     Ranges are the extremes scaled by 1, 0.99, …, 0.2; the first of equals wins. The error is that
     of the histogram's bin centres.
+
+    Args:
+        quantization: what is made of a range, None for :func:`affine_quantization`.
     """
 
     STEPS = tuple(k / 100 for k in range(100, 19, -1))
 
-    def __init__(self) -> None:
+    def __init__(self, quantization: RangeQuantization | None = None) -> None:
+        self._quantization = quantization or affine_quantization
         self._extremes, self._histogram = MinMax(), Histogram()
 
     def update(self, values: NDArray[Any]) -> None:
@@ -165,7 +171,7 @@ class MeanSquaredError(Observer):
         weights = counts[used].astype(np.float64)
 
         def error(step: float) -> float:
-            quantization = affine_quantization(low * step, high * step)
+            quantization = self._quantization(low * step, high * step)
             scale, zero_point = quantization.scalar_scale, quantization.scalar_zero_point
             codes = np.clip(np.rint(centres / scale) + zero_point, *DType.INT8.limits)
             return math.fsum(weights * ((codes - zero_point) * scale - centres) ** 2)
@@ -176,8 +182,14 @@ class MeanSquaredError(Observer):
         return low * best, high * best
 
 
-def make_observer(name: str) -> Callable[[], Observer]:
+def make_observer(
+    name: str, quantization: RangeQuantization | None = None
+) -> Callable[[], Observer]:
     """Observers by name: ``minmax``, ``mse``, ``percentile``, ``percentile:99.9``.
+
+    Args:
+        name: of the observer.
+        quantization: what will be made of its range, None for :func:`affine_quantization`.
 
     Raises:
         UsageError: no such observer, or a percentage outside 50 to 100.
@@ -194,7 +206,10 @@ def make_observer(name: str) -> Callable[[], Observer]:
         if not 50 <= percent <= 100:
             raise UsageError(f"observer {name!r}: the percentage must be a number from 50 to 100")
         return lambda: Percentile(percent)
-    plain: dict[str, Callable[[], Observer]] = {"minmax": MinMax, "mse": MeanSquaredError}
+    plain: dict[str, Callable[[], Observer]] = {
+        "minmax": MinMax,
+        "mse": lambda: MeanSquaredError(quantization),
+    }
     if name not in plain:
         raise UsageError(
             f"observer {name!r} is unknown; there are minmax, mse, percentile and percentile:NUMBER"
@@ -223,3 +238,16 @@ def affine_quantization(low: float, high: float) -> Quantization:
     error_high = abs(largest) + abs(high / scale)
     point = from_low if error_low < error_high else from_high
     return Quantization.per_tensor(scale, min(max(round(point), smallest), largest))
+
+
+def symmetric_quantization(low: float, high: float) -> Quantization:
+    """Symmetric int8 over a range: zero point 0, the largest magnitude becomes 127.
+
+    The scale is float32; a range of nothing but 0 gets scale 1.
+
+    >>> symmetric_quantization(-0.5, 1.27)
+    Quantization(scale=(0.009999999776482582,), zero_point=(0,), axis=None)
+    """
+    largest = max(-low, high, 0.0)
+    scale = max(float(np.float32(largest / 127)), _SMALLEST_SCALE) if largest else 1.0
+    return Quantization.per_tensor(scale, 0)

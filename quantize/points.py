@@ -5,12 +5,15 @@ Source: "TensorFlow Lite 8-bit quantization specification", restrictions per ope
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir
 
+from edgekit.model.geometry import RECURRENT_GATES
 from edgekit.model.nodes import const, dtype_of, find_input, is_op
 from edgekit.program.ir import DType, Quantization
+from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.fusion import tail_of
 from edgekit.program.operators.normalization import SOFTMAX_OUTPUT
 
@@ -42,15 +45,24 @@ class Points:
     Attributes:
         values: in topological order; a dictionary for its fast membership test.
         fixed: prescribed quantisations by representative of a group.
+        readers: which uses of a value see it quantised; where a value has no entry, every reader
+            and the user of an output do.
     """
 
     values: dict[onnx_ir.Value, None] = field(default_factory=dict)
     fixed: dict[onnx_ir.Value, Quantization] = field(default_factory=dict)
+    readers: dict[onnx_ir.Value, tuple[tuple[onnx_ir.Node, int], ...]] = field(default_factory=dict)
     _parent: dict[onnx_ir.Value, onnx_ir.Value] = field(default_factory=dict)
 
     def add(self, *values: onnx_ir.Value) -> None:
         """Choose values."""
         self.values.update(dict.fromkeys(values))
+
+    def drop(self, values: Iterable[onnx_ir.Value]) -> None:
+        """Do not choose values after all."""
+        for value in values:
+            self.values.pop(value, None)
+            self.readers.pop(value, None)
 
     def group(self, value: onnx_ir.Value) -> onnx_ir.Value:
         """The representative of the values that share a scale with `value`."""
@@ -78,8 +90,12 @@ class Points:
         return found
 
 
-def find_points(graph: onnx_ir.Graph) -> Points:
+def find_points(graph: onnx_ir.Graph, declared: Declared | None = None) -> Points:
     """Choose the activations of an optimised float graph.
+
+    Args:
+        graph: the graph.
+        declared: its declared state.
 
     Rules:
 
@@ -88,25 +104,30 @@ def find_points(graph: onnx_ir.Graph) -> Points:
        integer form reads it.
     3. Movement and pools share the scale of their input; Concat shares one with all its inputs,
        except those whose scale is prescribed.
+    4. The sequence and the last state of a recurrent layer share a scale. State that goes straight
+       from one to the other is the layer's own.
+    5. Other declared state shares the scale of its next value.
     """
-    points = Points()
-    absorbed: set[onnx_ir.Node] = set()
-    feeding = _feeding(graph)
-    points.add(*(v for v in graph.inputs if v in feeding and _is_float(v)))
+    points, declared = Points(), declared or Declared()
+    absorbed: set[onnx_ir.Node] = set(declared.nodes)
+    feeding = _feeding(graph) - declared.inputs
+    points.add(*(v for v in graph.inputs if v in feeding and is_float(v)))
     for node in graph:
         if node in absorbed:
             continue
         if is_op(node, *COMPUTING):
             tail = tail_of(node)
             absorbed.update(tail.absorbed)
-            if _is_float(tail.value):
+            if is_float(tail.value):
                 points.add(tail.value)
                 if node.op_type in FIXED:
                     points.fixed[tail.value] = FIXED[node.op_type]
             continue
         source = find_input(node, 0)
         outputs = [o for o in node.outputs if o.uses() or o.is_graph_output()]
-        if is_op(node, "Concat"):
+        if is_op(node, *RECURRENT_GATES):
+            _add_recurrent(points, node, declared)
+        elif is_op(node, "Concat"):
             _add_concat(points, node)
         elif is_op(node, *SAME_SCALE) and source in points.values:
             assert source is not None
@@ -114,8 +135,20 @@ def find_points(graph: onnx_ir.Graph) -> Points:
             for output in outputs:
                 points.join(source, output)
         else:
-            points.add(*(o for o in outputs if o in feeding and _is_float(o)))
+            points.add(*(o for o in outputs if o in feeding and is_float(o)))
+    for read, write in declared.pairs:
+        if read in points.values and const(write) is None:
+            points.add(write)
+            points.join(read, write)
     return points
+
+
+def _add_recurrent(points: Points, node: onnx_ir.Node, declared: Declared) -> None:
+    read = [o for o in node.outputs if declared.is_read(o) and is_float(o)]
+    points.add(*read)
+    hidden = [o for o in node.outputs[:2] if o in read]
+    if len(hidden) == 2:
+        points.join(*hidden)
 
 
 def _add_concat(points: Points, node: onnx_ir.Node) -> None:
@@ -130,10 +163,11 @@ def _feeding(graph: onnx_ir.Graph) -> set[onnx_ir.Value]:
     """Values that an operator with an integer form reads."""
     feeding: set[onnx_ir.Value] = set()
     for node in graph:
-        if is_op(node, *COMPUTING, *SAME_SCALE, "Concat", "ArgMax"):
+        if is_op(node, *COMPUTING, *SAME_SCALE, *RECURRENT_GATES, "Concat", "ArgMax"):
             feeding.update(v for v in node.inputs if v is not None and const(v) is None)
     return feeding
 
 
-def _is_float(value: onnx_ir.Value) -> bool:
+def is_float(value: onnx_ir.Value) -> bool:
+    """Whether a value may be float32: only a known other type says no."""
     return dtype_of(value) in (None, onnx_ir.DataType.FLOAT)

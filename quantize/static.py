@@ -9,7 +9,8 @@ Sources: "TensorFlow Lite 8-bit quantization specification"; Jacob et al. 2018, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir
@@ -21,14 +22,18 @@ from edgekit.model.passes import optimize
 from edgekit.program.interpret import Interpreter
 from edgekit.program.ir import Array, Program, Quantization
 from edgekit.program.lowering import LOWERINGS, lower_optimized
+from edgekit.program.lowering.carried import declared_state
 from edgekit.quantize.calibration import (
     CalibrationRecord,
     calibration_record,
     samples_of,
 )
 from edgekit.quantize.insert import insert_quantization
-from edgekit.quantize.observers import Observer, Range, affine_quantization, make_observer
+from edgekit.quantize.observers import Observer, Range, make_observer
+from edgekit.quantize.operands import find_operands
 from edgekit.quantize.points import Points, find_points
+from edgekit.quantize.recurrent import RECURRENT, Watch, mark_cell
+from edgekit.quantize.scheme import TFLITE, Scheme
 
 __all__ = ["CalibrationRecord", "calibration_record", "quantize_static"]
 
@@ -40,19 +45,25 @@ def quantize_static(
     observer: str = "minmax",
     seed: int = 0,
     limit: int | None = None,
+    scheme: Scheme = TFLITE,
+    state: Mapping[str, str] | None = None,
 ) -> Model:
     """Quantise a float Model to int8.
 
-    Weights are symmetric per output channel, activations asymmetric per tensor with 0 exact,
-    biases int32 with the product of both scales.
+    Weights are symmetric per output channel; activations and biases are what the scheme says: by
+    default asymmetric per tensor with 0 exact, and int32 with the product of both scales.
 
     Args:
         model: a float Model; not changed.
         calibration: array by input name, in the source model's layout; the first axis counts
-            samples, the rest is the input's shape (a batch axis of 1 may be left out).
+            samples, the rest is the input's shape (a batch axis of 1 may be left out). Where the
+            model has state, a further axis behind the first may count the steps of a sequence.
         observer: ``minmax``, ``mse``, ``percentile`` or ``percentile:NUMBER``.
         seed: of the choice of samples where `limit` is smaller than their number.
         limit: how many samples to use at most, None for all.
+        scheme: what the runtime demands.
+        state: name of an input to name of the output that becomes its next value, see
+            :func:`edgekit.program.lowering.lower`. State starts from 0 with every sample.
 
     Returns:
         An optimised Model with QuantizeLinear and DequantizeLinear nodes.
@@ -60,25 +71,40 @@ def quantize_static(
     Raises:
         InvalidDataError: the calibration data does not fit the model, is not finite, or is empty.
         UnsupportedError: the model cannot be lowered.
-        UsageError: an unknown observer.
+        UsageError: an unknown observer, or state that the model has not.
     """
-    create = make_observer(observer)
-    model = optimize(model, keep=LOWERINGS)
-    lowered = lower_optimized(model)
+    create = make_observer(observer, scheme.quantization)
+    observed = optimize(model, keep=LOWERINGS)
+    lowered = lower_optimized(observed, state=state)
+    written_out = bool(model.ir.functions) and not scheme.functions
+    model = optimize(model) if written_out else observed
     samples = samples_of(lowered.program, calibration, seed=seed, limit=limit)
-    points = find_points(model.ir.graph)
+    declared = declared_state(model.ir.graph, state)
+    find_results = partial(find_points, declared=declared)
+    find = find_results if scheme.at == "results" else partial(find_operands, scheme=scheme)
+    points = find(model.ir.graph)
+    if written_out:
+        # Nothing is known of the values inside a function.
+        points.drop(v for v in tuple(points.values) if name_of(v) not in lowered.values)
     tensors = {name_of(v): lowered.values[name_of(v)].tensor for v in points.values}
     observers = {tensor: create() for tensor in tensors.values()}
-    _observe(lowered.program, samples, observers)
+    watch = Watch(lowered.program, lowered.origins, create)
+    _observe(watch.program, samples, observers)
     ranges = {name: observers[tensor].range() for name, tensor in tensors.items()}
-    insert_quantization(model.ir.graph, points, _quantizations(points, ranges))
+    for node in model.ir.graph:
+        if is_op(node, *RECURRENT) and scheme.integer_bias:
+            _inside(node, watch, ranges)
+    quantizations = _quantizations(points, ranges, scheme)
+    insert_quantization(model.ir.graph, points, quantizations, scheme)
     return model
 
 
 def _observe(
-    program: Program, samples: Iterable[Mapping[str, Array]], observers: Mapping[str, Observer]
+    program: Program,
+    samples: Iterable[Sequence[Mapping[str, Array]]],
+    observers: Mapping[str, Observer],
 ) -> None:
-    """Run every sample and show the observed tensors to their observers."""
+    """Step through every sample from reset and show the observed tensors to their observers."""
     interpreter = Interpreter(program)
     for number, sample in enumerate(samples):
 
@@ -92,30 +118,44 @@ def _observe(
             observers[tensor].update(value)
 
         with np.errstate(over="ignore", invalid="ignore"):
-            interpreter.run(sample, see)
+            interpreter.reset()
+            for inputs in sample:
+                interpreter.step(inputs, see)
 
 
-def _quantizations(points: Points, ranges: Mapping[str, Range]) -> dict[str, Quantization]:
+def _inside(node: onnx_ir.Node, watch: Watch, ranges: dict[str, Range]) -> None:
+    """Take what a recurrent layer keeps to itself into account."""
+    sequence, last = (*(o.name for o in node.outputs[:2]), None)[:2]
+    if last in ranges and sequence not in ranges:
+        # Only the last step is read, but all of them have its quantisation.
+        assert last is not None
+        ranges[last] = watch.results(node)
+    if is_op(node, "LSTM"):
+        mark_cell(node, watch.cell_exponent(node))
+
+
+def _quantizations(
+    points: Points, ranges: Mapping[str, Range], scheme: Scheme
+) -> dict[str, Quantization]:
     """Quantisation by value name; the values of a group share the union of their ranges."""
     found = {}
     for members in points.groups().values():
         quantization = points.prescribed(members[0])
         if quantization is None:
             spans = [ranges[name_of(v)] for v in members]
-            spans += [_extremes(a) for v in members for a in _joined_constants(v)]
-            quantization = affine_quantization(
+            spans += [_extremes(a) for v in members for a in _joined_constants(v, points)]
+            quantization = scheme.quantization(
                 min(low for low, _ in spans), max(high for _, high in spans)
             )
         found.update({name_of(v): quantization for v in members})
     return found
 
 
-def _joined_constants(value: onnx_ir.Value) -> list[Array]:
-    """Constants that a Concat puts into a value."""
-    producer = value.producer()
-    if producer is None or not is_op(producer, "Concat"):
-        return []
-    arrays = (const(v) for v in producer.inputs)
+def _joined_constants(value: onnx_ir.Value, points: Points) -> list[Array]:
+    """Constants that a Concat puts into a value, or beside one that it reads quantised."""
+    nodes = [value.producer(), *(node for node, _ in points.readers.get(value, ()))]
+    joining = [node for node in nodes if node is not None and is_op(node, "Concat")]
+    arrays = (const(v) for node in joining for v in node.inputs)
     return [a for a in arrays if a is not None]
 
 

@@ -408,3 +408,70 @@ def batch_norm_channels(node: onnx_ir.Node) -> None:
     check_supported(find_int(node, "spatial") in (None, 1), node, "spatial must be 1")
     check_supported(unused_outputs(node, 1), node, "outputs other than the first are used")
     get_output(node)
+
+
+@dataclass(frozen=True)
+class RecurrentExtents:
+    """What an LSTM or GRU node is made of.
+
+    Attributes:
+        steps, batch, inputs, units: of the sequence and of its results.
+        directions: 1, or 2 for both.
+        batch_first: ``layout`` 1: the batch, not the steps, is the first axis.
+    """
+
+    steps: int
+    batch: int
+    inputs: int
+    units: int
+    directions: int
+    batch_first: bool
+
+    @property
+    def sequence(self) -> Shape:
+        """Shape of Y."""
+        if self.batch_first:
+            return (self.batch, self.steps, self.directions, self.units)
+        return (self.steps, self.directions, self.batch, self.units)
+
+    @property
+    def state(self) -> Shape:
+        """Shape of Y_h and Y_c, and of the initial states."""
+        if self.batch_first:
+            return (self.batch, self.directions, self.units)
+        return (self.directions, self.batch, self.units)
+
+
+RECURRENT_GATES = {"LSTM": 4, "GRU": 3}
+"""Gates of a unit by operator."""
+
+
+def recurrent_extents(node: onnx_ir.Node, x: Shape, w: Shape, r: Shape) -> RecurrentExtents:
+    """Resolve an LSTM or GRU node from the shapes of its first three inputs.
+
+    Raises:
+        InvalidModelError: they do not fit each other or the attributes.
+    """
+    gates = RECURRENT_GATES[node.op_type]
+    direction, layout = get_string(node, "direction", "forward"), get_int(node, "layout", 0)
+    known = ("forward", "reverse", "bidirectional")
+    check(direction in known, node, f"direction is {direction!r}, must be one of {list(known)}")
+    check(layout in (0, 1), node, f"layout is {layout}, must be 0 or 1")
+    directions = 2 if direction == "bidirectional" else 1
+    for label_, shape in (("X", x), ("W", w), ("R", r)):
+        check(
+            len(shape) == 3 and min(shape) >= 1,
+            node,
+            f"{label_} has shape {list(shape)}, must have three axes that are not empty",
+        )
+    units = r[2]
+    check(
+        get_int(node, "hidden_size", units) == units,
+        node,
+        f"hidden_size is {get_int(node, 'hidden_size', units)}, R has {units} columns",
+    )
+    for label_, shape, columns in (("W", w, x[2]), ("R", r, units)):
+        wanted = (directions, gates * units, columns)
+        check(shape == wanted, node, f"{label_} has shape {list(shape)}, must have {list(wanted)}")
+    steps, batch = (x[1], x[0]) if layout else (x[0], x[1])
+    return RecurrentExtents(steps, batch, x[2], units, directions, bool(layout))

@@ -311,6 +311,13 @@ def _shape(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
     return [(len(range(rank)[start:stop]),)]
 
 
+@_rule("LSTM", "GRU")
+def _recurrent(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
+    get_input(node, 2)
+    found = geometry.recurrent_extents(node, *shapes[:3])
+    return [found.sequence, found.state, found.state]
+
+
 def require_shape(node: onnx_ir.Node, value: onnx_ir.Value) -> Shape:
     """A static shape that must be known by now."""
     shape = shape_of(value)

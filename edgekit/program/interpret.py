@@ -65,6 +65,23 @@ def check_names(program: Program, inputs: Mapping[str, Array]) -> None:
         raise InvalidDataError(f"inputs: {', '.join(problems)}; the model's inputs are {names}")
 
 
+def steps_of(program: Program, inputs: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """The inputs of every step of a sequence, whose arrays have a leading time axis.
+
+    Raises:
+        InvalidDataError: names are missing or unknown, or numbers of steps differ or are 0.
+    """
+    check_names(program, inputs)
+    arrays = {name: np.asarray(array) for name, array in inputs.items()}
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    steps = max(counts.values(), default=0)
+    if steps == 0 or set(counts.values()) != {steps}:
+        raise InvalidDataError(
+            f"a sequence needs as many steps, at least 1, for every input; there are {counts}"
+        )
+    return [{name: array[t] for name, array in arrays.items()} for t in range(steps)]
+
+
 class Interpreter:
     """A Program with its state.
 
@@ -97,6 +114,19 @@ class Interpreter:
         """Reset the state and run once; see :meth:`step`."""
         self.reset()
         return self.step(inputs, observe)
+
+    def run_sequence(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Reset the state and step through a sequence.
+
+        Args:
+            inputs: array by input name, with a leading time axis; else as for :meth:`step`.
+
+        Returns:
+            Array by output name, with a leading time axis.
+        """
+        self.reset()
+        results = [self.step(step) for step in steps_of(self.program, inputs)]
+        return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
     def step(
         self, inputs: Mapping[str, Array], observe: Observer | None = None

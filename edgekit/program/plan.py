@@ -5,15 +5,18 @@ operator may write over it. Lifetimes are half-open intervals of steps; two buff
 memory only if their lifetimes do not meet.
 
 The order minimises the peak of live bytes: a shortest path over sets of executed operations whose
-length is the peak (optimal where the number of sets stays under :data:`MAX_STATES`, else the
-source's order). Offsets come from three greedy packings and a bounded exact search; the plan
-carries the lower bound, so that a gap is visible.
+length is the peak (optimal where the search ends within :data:`MAX_STATES` and
+:data:`MAX_CANDIDATES`, else the source's order). Offsets come from three greedy packings and an
+exact search of at most :data:`MAX_PACKING_STEPS`; the plan carries the lower bound, so that a gap
+is visible. Limits count work, never time: a Program has the same plan on every machine.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+import struct
+from bisect import insort
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edgekit.program.ir import Operation, Program
@@ -21,8 +24,12 @@ from edgekit.program.ir import Operation, Program
 MAX_STATES = 4_000
 """Sets of executed operations that the order search may visit."""
 
-MAX_PACKING_NODES = 20_000
-"""Placements that the exact packing may try."""
+MAX_CANDIDATES = 40_000
+"""Sets that the order search may queue; a graph with few sets to visit queues far fewer."""
+
+MAX_PACKING_STEPS = 500_000
+"""Times that the exact packing may look at a buffer, once for every pair first: with more than 707
+buffers the greedy packings stay."""
 
 ALIGNMENT = 16
 """Bytes; every offset is a multiple, so that a kernel may load words and vectors."""
@@ -107,14 +114,16 @@ def aliases(program: Program) -> dict[str, str]:
 
 
 class _Graph:
-    """Uses of every root tensor, as sets of operation indices; shared by order and lifetimes."""
+    """Uses of every root tensor; shared by order and lifetimes.
+
+    A set of operations is an integer with one bit for each, the first operation's the lowest.
+    """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.root = aliases(program)
         self.index = {op.name: i for i, op in enumerate(program.operations)}
-        self.readers: dict[str, set[int]] = {}
-        self.writer: dict[str, int] = {}
+        self.readers: dict[str, int] = {}
         state = {s.read for s in program.state}
         self.planned = {
             name
@@ -123,20 +132,22 @@ class _Graph:
         }
         for i, op in enumerate(program.operations):
             for name in op.present_inputs:
-                self.readers.setdefault(self.root[name], set()).add(i)
-            for name in op.outputs:
-                if self.root[name] == name:
-                    self.writer[name] = i
+                root = self.root[name]
+                self.readers[root] = self.readers.get(root, 0) | 1 << i
         self.size = {name: program.tensors[name].bytes for name in self.planned}
         kept = [b.tensor for b in program.outputs] + [s.write for s in program.state]
         self.kept = {self.root[name] for name in kept}
 
-    def overwritable(self, op: Operation, done: Iterable[int]) -> str | None:
+    def waits(self, root: str, done: int) -> bool:
+        """Whether what is in `root` is still needed once `done` have run."""
+        return root in self.kept or bool(self.readers.get(root, 0) & ~done)
+
+    def overwritable(self, op: Operation, done: int) -> str | None:
         """The root that `op`'s first output may be written over once `done` have run."""
         if op.operator.alias:
             return None
         out = self.program.tensors[op.outputs[0]]
-        finished = {*done, self.index[op.name]}
+        finished = done | 1 << self.index[op.name]
         for position in op.operator.in_place:
             name = op.inputs[position] if position < len(op.inputs) else None
             if name is None:
@@ -144,9 +155,8 @@ class _Graph:
             root = self.root[name]
             if (
                 root in self.planned
-                and root not in self.kept
                 and self.program.tensors[name].type == out.type
-                and self.readers[root] <= finished
+                and not self.waits(root, finished)
                 and not self._read_otherwise(op, position, root)
             ):
                 return root
@@ -166,45 +176,84 @@ def _best_order(program: Program, scratch: Mapping[str, int]) -> tuple[Operation
     graph = _Graph(program)
     operations = program.operations
     producer = {name: i for i, op in enumerate(operations) for name in op.outputs}
-    needs = [
-        frozenset(producer[name] for name in op.present_inputs if name in producer)
-        for op in operations
-    ]
+    needs = [_as_set(producer[n] for n in op.present_inputs if n in producer) for op in operations]
+    followers: list[list[int]] = [[] for _ in operations]
+    for i, needed in enumerate(needs):
+        for j in _members(needed):
+            followers[j].append(i)
+    reads = [{graph.root[n] for n in op.present_inputs} & graph.planned for op in operations]
+    writes = [[n for n in op.outputs if n in graph.planned] for op in operations]
     fed = {graph.root[b.tensor] for b in program.inputs} & graph.planned
-    everything = frozenset(range(len(operations)))
+    everything = (1 << len(operations)) - 1
 
-    def live_after(done: frozenset[int]) -> int:
-        total = 0
-        for root in graph.planned:
-            begun = root in fed or graph.writer.get(root, -1) in done
-            waiting = root in graph.kept or not graph.readers.get(root, set()) <= done
-            if begun and waiting:
-                total += graph.size[root]
-        return total
-
-    def added(done: frozenset[int], i: int) -> int:
+    def added(done: int, i: int) -> int:
         """Bytes on top of what is live when operation `i` runs after `done`."""
-        op = operations[i]
-        own = sum(graph.size[n] for n in op.outputs if n in graph.planned)
-        over = graph.overwritable(op, done)
-        return own + scratch.get(op.name, 0) - (graph.size[over] if over else 0)
+        over = graph.overwritable(operations[i], done)
+        own = sum(graph.size[n] for n in writes[i]) + scratch.get(operations[i].name, 0)
+        return own - (graph.size[over] if over else 0)
 
-    queue: list[tuple[int, tuple[int, ...], frozenset[int]]] = [
-        (sum(graph.size[r] for r in fed), (), frozenset())
+    def kept(done: int, i: int) -> int:
+        """Bytes by which what is live has grown once `i` has run as the last of `done`."""
+        gone = sum(graph.size[r] for r in reads[i] if not graph.waits(r, done))
+        return sum(graph.size[n] for n in writes[i] if graph.waits(n, done)) - gone
+
+    # An entry: the peak, the order so far, its set, the operations ready after it, the bytes live.
+    # The order has four bytes for each operation: as text it sorts like the list and much faster.
+    queue: list[tuple[int, bytes, int, int, int]] = [
+        (
+            sum(graph.size[r] for r in fed),
+            b"",
+            0,
+            _as_set(i for i, needed in enumerate(needs) if not needed),
+            sum(graph.size[r] for r in fed if graph.waits(r, 0)),
+        )
     ]
-    seen: set[frozenset[int]] = set()
+    seen: set[int] = set()
+    candidates = 0
     while queue and len(seen) < MAX_STATES:
-        peak, path, done = heapq.heappop(queue)
+        peak, path, done, ready, live = heapq.heappop(queue)
         if done == everything:
-            return tuple(operations[i] for i in path)
+            return tuple(operations[i] for (i,) in struct.iter_unpack(">I", path))
         if done in seen:
             continue
         seen.add(done)
-        live = live_after(done)
-        for i in sorted(everything - done):
-            if needs[i] <= done:
-                heapq.heappush(queue, (max(peak, live + added(done, i)), (*path, i), done | {i}))
+        for i in _members(ready):
+            after = done | 1 << i
+            if after in seen:
+                continue
+            if candidates == MAX_CANDIDATES:
+                return operations
+            candidates += 1
+            freed = _as_set(j for j in followers[i] if not needs[j] & ~after)
+            entry = (
+                max(peak, live + added(done, i)),
+                path + struct.pack(">I", i),
+                after,
+                ready & ~(1 << i) | freed,
+                live + kept(after, i),
+            )
+            heapq.heappush(queue, entry)
     return operations
+
+
+def _as_set(operations: Iterable[int]) -> int:
+    """Indices as bits."""
+    result = 0
+    for i in operations:
+        result |= 1 << i
+    return result
+
+
+def _members(bits: int) -> Iterator[int]:
+    """Indices of the bits that are set, in order.
+
+    >>> list(_members(0b1101))
+    [0, 2, 3]
+    """
+    while bits:
+        low = bits & -bits
+        yield low.bit_length() - 1
+        bits ^= low
 
 
 def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> MemoryPlan:
@@ -228,7 +277,7 @@ def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> Memo
         for name in op.present_inputs:
             if graph.root[name] in graph.planned:
                 use(graph.root[name], step)
-        over = graph.overwritable(op, range(step))
+        over = graph.overwritable(op, (1 << step) - 1)
         for position, name in enumerate(op.outputs):
             if graph.root[name] != name:
                 continue
@@ -298,12 +347,8 @@ def pack(sizes: list[int], spans: list[tuple[int, int]]) -> list[int]:
         sorted(indices, key=lambda i: (spans[i][0], -sizes[i])),
         sorted(indices, key=lambda i: (spans[i][0] - spans[i][1], -sizes[i], spans[i][0])),
     ]
-    best: list[int] | None = None
-    for order in orders:
-        offsets = _first_fit(order, sizes, spans)
-        if best is None or _top(offsets, sizes) < _top(best, sizes):
-            best = offsets
-    assert best is not None
+    packings = [_first_fit(order, sizes, spans) for order in orders]
+    best = min(packings, key=lambda offsets: _top(offsets, sizes))
     if _top(best, sizes) > bound:
         best = _search(best, bound, sizes, spans)
     return best
@@ -317,24 +362,32 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[1] and b[0] < a[1]
 
 
-def _lowest(
-    i: int, placed: Mapping[int, int], sizes: list[int], spans: list[tuple[int, int]]
-) -> int:
-    """The lowest offset where buffer `i` overlaps none of the placed ones that it meets."""
-    taken = sorted((placed[j], placed[j] + sizes[j]) for j in placed if _meet(spans[i], spans[j]))
+def _lowest(size: int, taken: Iterable[tuple[int, int]]) -> int:
+    """The lowest offset with room for `size` beside what is taken, given by ascending start.
+
+    >>> _lowest(4, [(0, 8), (2, 10), (12, 16)])
+    16
+    """
     level = 0
     for low, high in taken:
-        if low - level >= sizes[i]:
+        if low - level >= size:
             return level
         level = max(level, high)
     return level
 
 
 def _first_fit(order: Iterable[int], sizes: list[int], spans: list[tuple[int, int]]) -> list[int]:
-    placed: dict[int, int] = {}
+    """Every buffer at its lowest offset beside those before it."""
+    offsets = [0] * len(sizes)
+    placed: list[tuple[int, int, int]] = []
     for i in order:
-        placed[i] = _lowest(i, placed, sizes, spans)
-    return [placed[i] for i in range(len(sizes))]
+        start, end = spans[i]
+        taken = (
+            (low, high) for low, high, j in placed if spans[j][0] < end and start < spans[j][1]
+        )
+        offsets[i] = _lowest(sizes[i], taken)
+        insort(placed, (offsets[i], offsets[i] + sizes[i], i))
+    return offsets
 
 
 def _search(
@@ -342,32 +395,49 @@ def _search(
 ) -> list[int]:
     """Depth-first over the orders of placing; stops at the bound or at its budget.
 
-    Some order makes first fit optimal: that of the offsets in an optimal packing.
+    Some order makes first fit optimal: that of the offsets in an optimal packing. Two kinds of
+    orders are left out, as nothing better than what was found lies there: where a buffer still to
+    be placed has no room below the best top (what is placed later only takes room away), and where
+    of two neighbours that do not meet the smaller comes first (exchanged, they lie the same and
+    were tried before).
     """
-    budget = MAX_PACKING_NODES
+    count = len(sizes)
+    budget = MAX_PACKING_STEPS - count * count
+    if budget <= 0:
+        return best
+    order = sorted(range(count), key=lambda i: (-sizes[i], spans[i]))
+    rank = {i: k for k, i in enumerate(order)}
+    meets = [[j for j in order if i != j and _meet(spans[i], spans[j])] for i in range(count)]
     top = _top(best, sizes)
-    order = sorted(range(len(sizes)), key=lambda i: (-sizes[i], spans[i]))
-
-    def visit(placed: dict[int, int]) -> bool:
-        """Whether to stop."""
-        nonlocal best, top, budget
-        budget -= 1
-        if len(placed) == len(order):
-            best = [placed[i] for i in range(len(sizes))]
+    placed: dict[int, int] = {}
+    # One level for every buffer placed and one for the next: the lowest offsets of those still to
+    # be placed, and which were not tried. A list, as Programs are longer than Python's stack.
+    start = dict.fromkeys(order, 0)
+    levels = [(start, iter(start))]
+    while levels and top > bound and budget > 0:
+        lowest, untried = levels[-1]
+        i = next(untried, None)
+        if i is None or lowest[i] + sizes[i] >= top:
+            levels.pop()
+            if placed:
+                placed.popitem()
+            continue
+        last = next(reversed(placed), i)
+        if rank[i] < rank[last] and not _meet(spans[i], spans[last]):
+            continue
+        placed[i] = lowest[i]
+        rest = {k: offset for k, offset in lowest.items() if k != i}
+        budget -= len(lowest)
+        for k in meets[i]:
+            if k in rest:
+                near = sorted((placed[j], placed[j] + sizes[j]) for j in meets[k] if j in placed)
+                rest[k] = _lowest(sizes[k], near)
+                budget -= len(meets[k])
+        if not rest:
+            best = [placed[k] for k in range(count)]
             top = _top(best, sizes)
-            return top <= bound
-        for i in order:
-            if i in placed:
-                continue
-            if budget <= 0:
-                return True
-            offset = _lowest(i, placed, sizes, spans)
-            if offset + sizes[i] < top:
-                placed[i] = offset
-                if visit(placed):
-                    return True
-                del placed[i]
-        return False
-
-    visit({})
+        if rest and all(rest[k] + sizes[k] < top for k in meets[i] if k in rest):
+            levels.append((rest, iter(rest)))
+        else:
+            placed.popitem()
     return best

@@ -132,7 +132,7 @@ def emit(
     """
     verify(program, stage="emission")
     calls = bind(program, features)
-    scratch = {name: _scratch_bytes(call) for name, (_, call) in calls.items()}
+    scratch = {name: scratch_bytes(call) for name, (_, call) in calls.items()}
     program, plan = plan_memory(program, scratch)
     return _Emitter(program, plan, calls, separate_weights, version).emission()
 
@@ -175,7 +175,8 @@ def bind(
     return calls
 
 
-def _scratch_bytes(call: Call) -> int:
+def scratch_bytes(call: Call) -> int:
+    """Temporary memory that a call needs."""
     return sum(a.bytes for a in call.arguments if isinstance(a, Scratch))
 
 

@@ -428,6 +428,10 @@ class TestFuseActivations:
         check(b, merge_and_clean, [first[0], second[0]], [after])
 
 
+GATHERED = ["Slice", "Squeeze"]
+"""What Gather of one number becomes."""
+
+
 class TestCanonicalize:
     """Rules of canonicalize."""
 
@@ -439,8 +443,11 @@ class TestCanonicalize:
             (lambda b, x: b.node("Max", x, number(b, 0.1)), ["Clip"]),
             (lambda b, x: b.node("Min", b.constant(np.float32([0.1])), x), ["Clip"]),
             (lambda b, x: b.node("PRelu", x, b.constant(np.float32([0.2]))), ["LeakyRelu"]),
+            (lambda b, x: b.node("Gather", x, b.constant(np.int64(-1)), axis=2), GATHERED),
+            (lambda b, x: b.node("Gather", x, b.constant([1, 2]), axis=1), ["Slice"]),
+            (lambda b, x: b.node("Gather", x, b.constant([-2, -1]), axis=-1), ["Slice"]),
         ],
-        ids=["1", "2", "3-max", "3-min", "4"],
+        ids=["1", "2", "3-max", "3-min", "4", "5-number", "5-list", "5-from-behind"],
     )
     def test_rules(self, body: Callable, after: list[str]) -> None:
         b = built(body)
@@ -452,12 +459,20 @@ class TestCanonicalize:
             lambda b, x: b.node("Div", x, b.node("Add", x, number(b, 9))),
             lambda b, x: b.node("Max", x, b.constant(weights(5, 1))),
             lambda b, x: b.node("PRelu", x, b.constant(weights(4, 1, 1))),
+            lambda b, x: b.node("Gather", x, b.constant([2, 1]), axis=1),
+            lambda b, x: b.node("Gather", x, b.constant([[1]]), axis=1),
         ],
     )
     def test_other_forms_stay(self, body: Callable) -> None:
         b = built(body)
         before = [n.op_type for n in b.nodes]
         check(b, canonicalize, before, before, modified=False)
+
+    @pytest.mark.parametrize("index", [4, -5])
+    def test_5_indices_must_be_inside(self, index: int) -> None:
+        b = built(lambda b, x: b.node("Gather", x, b.constant(np.int64(index)), axis=1))
+        with pytest.raises(InvalidModelError, match="outside axis 1 of"):
+            optimize(load(b.build()))
 
 
 class TestRemoveDead:

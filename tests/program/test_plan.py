@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from edgekit.program import plan
 from edgekit.program.fuse import fuse_residual
-from edgekit.program.ir import Program
+from edgekit.program.ir import Boundary, DType, Operation, Program, Tensor
+from edgekit.program.operators.movement import Concat
 from edgekit.program.plan import pack, peak_bytes, plan_memory
 from edgekit.program.tflite import read
 
@@ -114,6 +118,7 @@ intervals = st.lists(
 
 
 @given(intervals)
+@settings(deadline=None)
 def test_live_buffers_never_overlap(buffers: list[Interval]) -> None:
     """Half-open lifetimes that meet have disjoint bytes, and no packing beats the bound."""
     sizes = [b.size for b in buffers]
@@ -151,3 +156,67 @@ def _first_fit(order: tuple[int, ...], sizes: list[int], spans: list[tuple[int, 
                 offset = max(offset, placed[j] + sizes[j])
         placed[i] = offset
     return max(placed[i] + sizes[i] for i in placed)
+
+
+class Counted(list[Any]):
+    """A list that counts how often an element is looked at, and stops what looks too often."""
+
+    looks = 0
+    limit = 2 * plan.MAX_PACKING_STEPS
+    """A step looks at one size, or at two."""
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        self.looks += 1
+        assert self.looks <= self.limit
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(("count", "longest"), [(100, 12), (700, 2), (700, 12), (1000, 12)])
+def test_packing_takes_bounded_work(count: int, longest: int) -> None:
+    """Where the bound stays out of reach, looks at sizes are counted, not seconds."""
+    draw = random.Random(longest)
+    sizes = Counted(draw.randint(1, 400) for _ in range(count))
+    spans = [(i, i + draw.randint(1, longest)) for i in range(count)]
+    offsets = pack(sizes, spans)
+    assert max(o + s for o, s in zip(offsets, sizes, strict=True)) > peak_bytes(sizes, spans)
+    # More than any greedy packing looks: the search was tried, but where its square is too many.
+    searched = sizes.looks > 10 * count
+    assert searched == (count**2 < plan.MAX_PACKING_STEPS)
+
+
+def joined(branches: int) -> Program:
+    """As many operations on one input, and one that reads them all."""
+    draw = random.Random(branches)
+    tensors = {"x": Tensor("x", (64,), DType.INT8)}
+    names = [f"branch{i}" for i in range(branches)]
+    for name in names:
+        tensors[name] = Tensor(name, (draw.randint(1, 400),), DType.INT8)
+    total = sum(tensors[name].bytes for name in names)
+    tensors["y"] = Tensor("y", (total,), DType.INT8)
+    apart = [Operation(name, Concat(axis=0), ("x",), (name,)) for name in names]
+    return Program(
+        "joined",
+        tensors,
+        (*apart, Operation("y", Concat(axis=0), tuple(names), ("y",))),
+        (Boundary("x", "x", (64,)),),
+        (Boundary("y", "y", (total,)),),
+    )
+
+
+def test_ordering_takes_bounded_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand operations in any order: candidates are counted, and the source's order stays."""
+    asked = 0
+    overwritable = plan._Graph.overwritable
+
+    def counted(graph: plan._Graph, op: Operation, done: int) -> str | None:
+        nonlocal asked
+        asked += 1
+        assert asked <= plan.MAX_CANDIDATES + 1000
+        return overwritable(graph, op, done)
+
+    monkeypatch.setattr(plan._Graph, "overwritable", counted)
+    program = joined(999)
+    ordered, memory = plan_memory(program)
+    assert ordered.operations == program.operations
+    assert asked == plan.MAX_CANDIDATES + 1000
+    assert memory.arena_bytes >= memory.peak_bytes

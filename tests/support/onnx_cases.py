@@ -68,6 +68,7 @@ def float_cases() -> list[OnnxCase]:
     _activations(t)
     _pools(t)
     _movement(t)
+    _recurrent(t)
     _layouts(t)
     ids = [c.id for c in t.cases]
     assert len(set(ids)) == len(ids)
@@ -281,6 +282,16 @@ def _pools(t: _Cases) -> None:
 
 
 def _movement(t: _Cases) -> None:
+    def last_row(b: OnnxBuilder, x: list[str]) -> str:
+        return b.node("Gather", x[0], b.constant(np.int64(-1)), axis=2)
+
+    t.add("Gather", {"x": IMAGE}, last_row)
+    t.add(
+        "Gather-rows",
+        {"x": IMAGE},
+        lambda b, x: b.node("Gather", x[0], b.constant(np.array([2, 3])), axis=2),
+    )
+
     def ints(b: OnnxBuilder, *values: int) -> str:
         return b.constant(np.array(values, np.int64))
 
@@ -355,6 +366,26 @@ def _movement(t: _Cases) -> None:
             nearest_mode="round_prefer_ceil",
         ),
     )
+
+
+def _recurrent(t: _Cases) -> None:
+    def layer(op: str, *, directions: int = 1, **attributes: object) -> Callable:
+        def body(b: OnnxBuilder, x: list[str]) -> str:
+            rows = {"LSTM": 4, "GRU": 3}[op] * 6
+            shapes = [(rows, 5), (rows, 6), (2 * rows,)]
+            weights = [b.constant(t.weights(directions, *shape) * 0.5) for shape in shapes]
+            y, *_ = b.node_all(op, x[0], *weights, outputs=2, hidden_size=6, **attributes)
+            return y
+
+        return body
+
+    sequence = {"x": (4, 1, 5)}
+    t.add("LSTM", sequence, layer("LSTM"))
+    t.add("LSTM-reverse", sequence, layer("LSTM", direction="reverse"))
+    t.add("LSTM-batch", {"x": (3, 2, 5)}, layer("LSTM"))
+    t.add("GRU", sequence, layer("GRU"))
+    t.add("GRU-after", sequence, layer("GRU", linear_before_reset=1))
+    t.add("GRU-both", sequence, layer("GRU", directions=2, direction="bidirectional"))
 
 
 def _layouts(t: _Cases) -> None:

@@ -23,6 +23,18 @@ from edgekit.program.verify import verify
 Q8 = Quantization.per_tensor(0.05, 3)
 
 
+def channels_first(program: Program) -> Program:
+    """The Program with NCHW images at its inputs, as if an ONNX model had been its source."""
+    inputs = []
+    for boundary in program.inputs:
+        if len(boundary.source_shape) == 4:
+            batch, height, width, channels = boundary.source_shape
+            shape = (batch, channels, height, width)
+            boundary = Boundary(boundary.tensor, boundary.name, shape, (0, 2, 3, 1))
+        inputs.append(boundary)
+    return program.replace(inputs=tuple(inputs))
+
+
 def residual_network(name: str = "residual", seed: int = 0) -> Program:
     """Three int8 convolutions, the last added to the first, flattened into a classifier of 5."""
     rng = np.random.default_rng(seed)

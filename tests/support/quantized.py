@@ -106,6 +106,9 @@ def compare_layers(
         for boundary in program.inputs:
             tensor = program.tensors[boundary.tensor]
             tensors[boundary.tensor] = to_program(boundary, tensor, inputs[boundary.name])
+        for state in program.state:
+            kind = program.tensors[state.read]
+            tensors[state.read] = np.full(kind.shape, state.initial, kind.dtype.numpy)
         for operation in program.operations:
             arguments = [None if n is None else tensors[n] for n in operation.inputs]
             results = operation.operator.reference(*arguments)

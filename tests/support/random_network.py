@@ -52,10 +52,10 @@ class NetworkBuilder:
         assert quantization is not None
         return quantization
 
-    def scales(self, count: int) -> Quantization:
+    def scales(self, count: int, axis: int = 0) -> Quantization:
         """Per-channel weight scales."""
         values = self.rng.uniform(0.002, 0.02, count)
-        return Quantization(tuple(float(np.float32(v)) for v in values), (0,) * count, axis=0)
+        return Quantization(tuple(float(np.float32(v)) for v in values), (0,) * count, axis)
 
     def conv(self, x: str, same: bool = False) -> str:
         """Convolution; `same` keeps the shape."""
@@ -80,7 +80,7 @@ class NetworkBuilder:
         w = self.rng.integers(-127, 128, (3, 3, channels)).astype(np.int8)
         b = self.rng.integers(-5000, 5000, channels).astype(np.int32)
         operator = DepthwiseConv2D.quantized(
-            x=self.q(x), w=self.scales(channels), y=y, padding=(1, 1, 1, 1)
+            x=self.q(x), w=self.scales(channels, axis=2), y=y, padding=(1, 1, 1, 1)
         )
         return self.apply(operator, x, self.constant(w), self.constant(b), q=y)
 

@@ -13,6 +13,7 @@ import onnx_ir
 
 from edgekit.model.model import Model
 from edgekit.model.passes.canonicalize import canonicalize
+from edgekit.model.passes.expand_quantizers import expand_quantizers
 from edgekit.model.passes.fold_batchnorm import fold_batchnorm
 from edgekit.model.passes.fold_constants import fold_constants
 from edgekit.model.passes.fuse_activations import fuse_activations
@@ -25,6 +26,7 @@ Pass = Callable[[onnx_ir.Model], tuple[onnx_ir.Model, bool]]
 
 PASSES: tuple[Pass, ...] = (
     fold_constants,
+    expand_quantizers,
     remove_identity,
     fold_batchnorm,
     fuse_activations,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir
 
-from edgekit.model.geometry import check
+from edgekit.model.geometry import axis_of, check
 from edgekit.model.nodes import (
     add_constant,
     const,
@@ -18,6 +18,7 @@ from edgekit.model.nodes import (
     insert,
     is_op,
     remove,
+    shape_of,
     take_over,
 )
 
@@ -32,6 +33,8 @@ def canonicalize(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
     2. HardSigmoid becomes ``Clip(alpha · x + beta, 0, 1)``.
     3. Max or Min of float32 with one constant number becomes Clip.
     4. PRelu with one constant slope becomes LeakyRelu.
+    5. Gather of one constant index, or of consecutive ones, becomes Slice, with Squeeze behind it
+       where the index is a number.
     """
     modified = False
     for node in model.graph:
@@ -43,6 +46,8 @@ def canonicalize(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
             modified |= _clip_from_extremum(node)
         elif is_op(node, "PRelu"):
             modified |= _leaky_relu(node)
+        elif is_op(node, "Gather"):
+            modified |= _slice_of_gather(node)
     return model, modified
 
 
@@ -109,6 +114,40 @@ def _leaky_relu(node: onnx_ir.Node) -> bool:
         return False
     x = get_input(node, 0)
     result = insert(node, "LeakyRelu", [x], {"alpha": slope}, name=f"{node.name}.leaky_relu")
+    take_over(node.outputs[0], result)
+    remove(node)
+    return True
+
+
+def _slice_of_gather(node: onnx_ir.Node) -> bool:
+    x, indices = get_input(node, 0), const(find_input(node, 1))
+    shape = shape_of(x)
+    if shape is None or indices is None or indices.ndim > 1 or indices.size == 0:
+        return False
+    if indices.dtype.kind not in "iu" or const(x) is not None:
+        return False
+    axis = axis_of(node, len(shape), 0)
+    extent = shape[axis]
+    wanted = [int(i) for i in indices.reshape(-1)]
+    check(
+        all(-extent <= i < extent for i in wanted),
+        node,
+        f"indices {wanted} are outside axis {axis} of {list(shape)}",
+    )
+    wanted = [i % extent for i in wanted]
+    if wanted != list(range(wanted[0], wanted[0] + len(wanted))):
+        return False
+    graph = graph_of(node)
+
+    def number(name: str, value: int) -> onnx_ir.Value:
+        return add_constant(graph, f"{node.name}.{name}", np.array([value], np.int64))
+
+    bounds = [number("begin", wanted[0]), number("end", wanted[-1] + 1), number("axis", axis)]
+    result = insert(node, "Slice", [x, *bounds], name=f"{node.name}.slice")
+    result.type = x.type
+    result.shape = onnx_ir.Shape((*shape[:axis], len(wanted), *shape[axis + 1 :]))
+    if indices.ndim == 0:
+        result = insert(node, "Squeeze", [result, bounds[2]], name=f"{node.name}.squeeze")
     take_over(node.outputs[0], result)
     remove(node)
     return True

@@ -7,7 +7,9 @@ from collections.abc import Container
 import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
+from edgekit.model.domain import DOMAIN
 from edgekit.model.nodes import unique_name
+from edgekit.model.passes.expand_quantizers import QUANTIZER
 from edgekit.model.third_party import third_party
 
 
@@ -19,14 +21,19 @@ def inline_functions(
     Rules:
 
     1. A call of a function whose ``(domain, name)`` is not in `keep` becomes the function's nodes.
-    2. Functions in `keep` stay calls: the caller lowers them as operators of their own.
+    2. Functions in `keep` stay calls: the caller lowers them as operators of their own. So does
+       the quantiser of the ``edgekit`` domain, which has a pass of its own.
 
     Raises:
         InvalidModelError: a call does not fit its function, or the two use different opsets.
     """
     if not model.functions:
         return model, False
-    written_out = {key for key, f in model.functions.items() if (f.domain, f.name) not in keep}
+    written_out = {
+        key
+        for key, f in model.functions.items()
+        if (f.domain, f.name) not in keep and (f.domain, f.name) != (DOMAIN, QUANTIZER)
+    }
     with third_party("local functions cannot be written out"):
         result = InlinePass(lambda f: f.identifier() in written_out)(model)
     graph = result.model.graph

@@ -17,6 +17,7 @@ from edgekit.model.geometry import axis_of, check
 from edgekit.model.nodes import Array, const, find_input, get_input, get_int, is_op, label
 from edgekit.model.shapes import quantized_type
 from edgekit.program.ir import Quantization
+from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.value import Weights, to_int8
 
 MOVEMENT = (
@@ -152,19 +153,29 @@ def dequantized_constant(node: onnx_ir.Node) -> Weights | None:
     return Weights(integers, found.quantization)
 
 
-def target_quantization(value: onnx_ir.Value) -> Quantization | None:
+def target_quantization(
+    value: onnx_ir.Value, declared: Declared | None = None
+) -> Quantization | None:
     """The one quantisation that all readers of a value give it, directly or behind movement.
 
-    None where a reader (or the model's user) takes the value as it is, or readers disagree.
+    None where a reader (or the model's user) takes the value as it is, or readers disagree. What
+    becomes state on a straight path is no reader.
+
+    Args:
+        value: a computed or fed value.
+        declared: declared state of its graph.
     """
+    declared = declared or Declared()
     found: set[Quantization] = set()
     pending = [value]
     while pending:
         current = pending.pop()
-        if current.is_graph_output():
+        if current.is_graph_output() and current not in declared.outputs:
             return None
         for use in current.uses():
             node = use.node
+            if node in declared.nodes:
+                continue
             if is_op(node, "QuantizeLinear") and use.idx == 0:
                 found.add(activation_quantization(node))
             elif is_op(node, *MOVEMENT) and use.idx == 0:

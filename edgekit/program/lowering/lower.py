@@ -12,12 +12,15 @@ from edgekit.errors import UnsupportedError
 from edgekit.model.model import Model
 from edgekit.model.nodes import const, is_op, label, name_of, shape_of
 from edgekit.model.passes import optimize
-from edgekit.program.ir import Boundary, DType, Program, Tensor
+from edgekit.program.ir import Boundary, DType, Program, Quantization, State, Tensor
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
+from edgekit.program.lowering.carried import declared_state
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import LOWERINGS, REWRITTEN, supported
 from edgekit.program.lowering.value import Value
-from edgekit.program.operators.movement import Reshape
+from edgekit.program.operators.base import Operator
+from edgekit.program.operators.movement import Concat, Reshape
+from edgekit.program.operators.quantization import Dequantize, Quantize
 from edgekit.program.verify import verify
 
 _SPATIAL = (
@@ -39,22 +42,28 @@ class Lowered:
         program: the verified Program.
         values: what stands for an ONNX value, by its name, for values that have a tensor in the
             Program; the tensor may have another shape than the arrangement, not another order.
+        origins: name of the node that an operation belongs to, by the operation's name.
         in_float: what a quantised Model leaves in float32, one sentence each; empty for a float
             Model.
     """
 
     program: Program
     values: Mapping[str, Value]
+    origins: Mapping[str, str]
     in_float: tuple[str, ...]
 
 
-def lower(model: Model, *, allow_fallback: bool = False) -> Program:
+def lower(
+    model: Model, *, allow_fallback: bool = False, state: Mapping[str, str] | None = None
+) -> Program:
     """Lower a Model to a Program.
 
     Args:
         model: float, or with QuantizeLinear and DequantizeLinear; not changed.
         allow_fallback: let parts of a quantised Model stay in float32, between quantize and
             dequantize operations.
+        state: name of an input to name of the output that becomes its next value. Both become
+            state of the Program, which starts from 0, instead of input and output.
 
     Returns:
         A verified Program. Its inputs and outputs carry the Model's names; those of a quantised
@@ -64,8 +73,9 @@ def lower(model: Model, *, allow_fallback: bool = False) -> Program:
         UnsupportedError: lists every node that cannot be lowered with the supported operators, or
             every operation that would stay in float without `allow_fallback`.
         InvalidModelError: a node that does not fit its inputs.
+        UsageError: `state` names what the Model has not, or tensors that differ.
     """
-    lowered = lower_optimized(optimize(model, keep=LOWERINGS))
+    lowered = lower_optimized(optimize(model, keep=LOWERINGS), state=state)
     if lowered.in_float and not allow_fallback:
         lines = "\n  ".join(lowered.in_float)
         raise UnsupportedError(
@@ -75,13 +85,19 @@ def lower(model: Model, *, allow_fallback: bool = False) -> Program:
     return lowered.program
 
 
-def lower_optimized(model: Model) -> Lowered:
+def lower_optimized(model: Model, *, state: Mapping[str, str] | None = None) -> Lowered:
     """Lower a Model that :func:`edgekit.model.passes.optimize` has prepared; see :func:`lower`."""
     graph = model.ir.graph
-    low = Lowerer(graph)
+    low = Lowerer(graph, declared_state(graph, state))
+    low.absorbed.update(low.declared.nodes)
     inputs = _inputs(low)
     _nodes(low, model.name)
-    outputs = tuple(_output(low, value) for value in graph.outputs)
+    for read, write in low.declared.pairs:
+        if read not in low.declared.inputs:
+            _declared_state(low, read, write)
+    outputs = tuple(
+        _output(low, value) for value in graph.outputs if value not in low.declared.outputs
+    )
     program = _without_unused(
         Program(
             name=model.name,
@@ -89,16 +105,20 @@ def lower_optimized(model: Model) -> Lowered:
             operations=tuple(low.operations),
             inputs=inputs,
             outputs=outputs,
+            state=tuple(low.state),
             source=model.source,
         )
     )
     verify(program, stage="lowering")
-    return Lowered(program, low.defined(program.tensors), _in_float(low, program))
+    return Lowered(program, low.defined(program.tensors), low.origins, _in_float(low, program))
 
 
 def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
     boundaries, problems = [], []
+    state = {read for read, _ in low.declared.pairs}
     for value in low.graph.inputs:
+        if value in low.declared.inputs:
+            continue
         name, shape = name_of(value), shape_of(value)
         assert shape is not None, f"the loader left the shape of {name!r} open"
         known = None if value.dtype is None else value.dtype.name.lower()
@@ -121,7 +141,8 @@ def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
         )
         low.tensors[name] = tensor
         low.define(value, Value(name, arrangement, quantization))
-        boundaries.append(Boundary(name, name, shape, axes))
+        if value not in state:
+            boundaries.append(Boundary(name, name, shape, axes))
     if problems:
         raise UnsupportedError("\n".join(problems))
     return tuple(boundaries)
@@ -171,6 +192,53 @@ def _nodes(low: Lowerer, name: str) -> None:
         raise UnsupportedError(f"{name}: not supported:\n  {lines}{hint}")
 
 
+def _declared_state(low: Lowerer, read: onnx_ir.Value, write: onnx_ir.Value) -> None:
+    """Bring the next value of a declared state to the state's order and quantisation.
+
+    Raises:
+        UnsupportedError: it is a constant.
+    """
+    name, what = name_of(read), "state"
+    if const(write) is not None:
+        raise UnsupportedError(
+            f"state {name!r}: its next value {name_of(write)!r} is a constant, "
+            "must depend on an input"
+        )
+    state, result = low.value(read), low.value(write)
+    tensor = low.tensors[state.tensor]
+    held = tensor.quantization
+    result = low.arrange(what, result, low.axes_of(state))
+    given = low.tensors[result.tensor]
+    if held is None and result.quantization is not None:
+        operator: Operator = Dequantize.quantized(x=result.quantization)
+        result = Value(low.emit(what, operator, result.tensor, name=name), result.arrangement)
+    elif held is not None and given.dtype == DType.FLOAT32:
+        operator = Quantize.quantized(y=held)
+        update = low.emit(what, operator, result.tensor, name=name, quantization=held)
+        result = Value(update, result.arrangement)
+    elif held is not None and result.quantization not in (None, held):
+        result = low.requantized(what, result, held)
+    update = low.view(what, result.tensor, tensor.shape)
+    low.carry(tensor.name, _own_bytes(low, what, update), 0 if held is None else _zero(held))
+
+
+def _zero(quantization: Quantization) -> int:
+    return quantization.scalar_zero_point
+
+
+def _own_bytes(low: Lowerer, what: str, tensor: str) -> str:
+    """The tensor, or a copy where it is state under another shape."""
+    producers = {name: op for op in low.operations for name in op.outputs}
+    root = tensor
+    while root in producers and producers[root].operator.alias:
+        root = producers[root].present_inputs[0]
+    if root in producers or root not in {name_of(r) for r, _ in low.declared.pairs}:
+        return tensor
+    return low.emit(
+        what, Concat(0), tensor, name=tensor, quantization=low.tensors[tensor].quantization
+    )
+
+
 def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
     name = name_of(value)
     if const(value) is not None:
@@ -182,7 +250,7 @@ def _output(low: Lowerer, value: onnx_ir.Value) -> Boundary:
     result = low.value(value)
     axes = _output_axes(low, result)
     result = low.plain("output", result) if axes is None else low.arrange("output", result, axes)
-    tensor = low.tensors[result.tensor]
+    tensor = low.tensors[_own_bytes(low, "output", result.tensor)]
     written = any(tensor.name in op.outputs for op in low.operations)
     if not written:
         # The model returns an input (or a constant) as it is; an output must be computed.
@@ -215,17 +283,24 @@ def _output_axes(low: Lowerer, result: Value) -> tuple[int, ...] | None:
 
 
 def _without_unused(program: Program) -> Program:
-    """Drop operations whose results nobody reads, and constants likewise."""
+    """Drop operations whose results nobody reads, and constants and state likewise."""
     needed = {b.tensor for b in program.outputs}
-    kept = []
-    for operation in reversed(program.operations):
-        if needed.intersection(operation.outputs):
-            kept.append(operation)
-            needed.update(operation.present_inputs)
-            needed.update(operation.outputs)
+    state: tuple[State, ...] = ()
+    while True:
+        # What a state becomes is needed once the state is read, by whatever stands before it.
+        needed.update(s.write for s in state)
+        for operation in reversed(program.operations):
+            if needed.intersection(operation.outputs):
+                needed.update(operation.present_inputs)
+                needed.update(operation.outputs)
+        read = tuple(s for s in program.state if s.read in needed)
+        if read == state:
+            break
+        state = read
+    kept = tuple(op for op in program.operations if needed.intersection(op.outputs))
     needed.update(b.tensor for b in program.inputs)
     tensors = {name: t for name, t in program.tensors.items() if name in needed}
-    return program.replace(tensors=tensors, operations=tuple(reversed(kept)))
+    return program.replace(tensors=tensors, operations=kept, state=state)
 
 
 def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:

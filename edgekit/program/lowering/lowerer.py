@@ -14,9 +14,10 @@ import onnx_ir
 from edgekit.errors import UnsupportedError
 from edgekit.model.nodes import Array, const, is_op, label, name_of
 from edgekit.program.fixed_point import clamp_between
-from edgekit.program.ir import DType, Operation, Quantization, Tensor
+from edgekit.program.ir import DType, Operation, Quantization, State, Tensor
 from edgekit.program.lowering import affine
 from edgekit.program.lowering.arrangement import Arrangement
+from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.fusion import Tail, tail_of
 from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
@@ -34,10 +35,14 @@ class Lowerer:
         absorbed: nodes that an earlier node took with it.
         origins: name of the node that an operation belongs to, by the operation's name.
         reasons: why a node computes in float, by the node's name.
+        declared: inputs and outputs that are state.
+        state: the Program's state.
     """
 
-    def __init__(self, graph: onnx_ir.Graph) -> None:
+    def __init__(self, graph: onnx_ir.Graph, declared: Declared | None = None) -> None:
         self.graph = graph
+        self.declared = declared or Declared()
+        self.state: list[State] = []
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
         self.absorbed: set[onnx_ir.Node] = set()
@@ -54,8 +59,8 @@ class Lowerer:
     # Values
 
     def knows(self, value: onnx_ir.Value) -> bool:
-        """Whether a value is defined or constant."""
-        return value in self._values or const(value) is not None
+        """Whether a value is defined, constant, or state that a recurrent layer keeps."""
+        return value in self._values or const(value) is not None or value in self.declared.carried
 
     def value(self, value: onnx_ir.Value | None) -> Value:
         """What stands for an ONNX value.
@@ -126,6 +131,25 @@ class Lowerer:
             self.tensors[tensor.name] = tensor
             self._constants[key] = tensor.name
         return self._constants[key]
+
+    def state_tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: DType,
+        quantization: Quantization | None = None,
+    ) -> str:
+        """Add a tensor that is read as state; returns its name, `name` or one like it.
+
+        What it becomes is said with :meth:`carry`.
+        """
+        tensor = Tensor(self._free_name(name), shape, dtype, quantization)
+        self.tensors[tensor.name] = tensor
+        return tensor.name
+
+    def carry(self, read: str, write: str, initial: float = 0) -> None:
+        """Say which tensor a state becomes, and what its elements are after a reset."""
+        self.state.append(State(read, write, initial))
 
     def emit(
         self,
@@ -275,7 +299,9 @@ class Lowerer:
                 self._real[key] = self.emit(node, operator, value.tensor, name=value.tensor)
         return Value(self._real[key], value.arrangement)
 
-    def requantized(self, node: onnx_ir.Node, value: Value, quantization: Quantization) -> Value:
+    def requantized(
+        self, node: onnx_ir.Node | str, value: Value, quantization: Quantization
+    ) -> Value:
         """A quantised value brought to another quantisation."""
         assert value.quantization is not None
         if value.quantization == quantization:
@@ -319,7 +345,7 @@ class Lowerer:
 
     def target(self, value: onnx_ir.Value) -> Quantization | None:
         """The quantisation that all readers of a value give it, None for none or several."""
-        return affine.target_quantization(value)
+        return affine.target_quantization(value, self.declared)
 
     def stay_real(self, node: onnx_ir.Node, reason: str) -> None:
         """Note why a node cannot become an integer operation."""

@@ -20,6 +20,7 @@ REWRITTEN = {
     "Cast": "of constants, or to the type that the input has",
     "Constant": "as long as it is no output",
     "Div": "by a float32 constant",
+    "Gather": "of one constant index, or of consecutive ones",
     "HardSigmoid": "of float32",
     "Max": "of a float32 value and one constant number",
     "Min": "of a float32 value and one constant number",

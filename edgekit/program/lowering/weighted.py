@@ -92,7 +92,7 @@ def bias_tensor(
         return low.constant(affine.real_data(bias).reshape(outputs), name)
     assert x.quantization is not None
     step = x.quantization.scalar_scale * np.array(weights.quantization.scale, np.float64)
-    integers = _integer_bias(bias, np.broadcast_to(step, (outputs,)))
+    integers = integer_bias(bias, np.broadcast_to(step, (outputs,)))
     quantization = Quantization(
         tuple(float(np.float32(s)) for s in step),
         (0,) * step.size,
@@ -101,7 +101,7 @@ def bias_tensor(
     return low.constant(integers, name, quantization)
 
 
-def _integer_bias(bias: Weights, step: Array) -> Array:
+def integer_bias(bias: Weights, step: Array) -> Array:
     """int32 values nearest to the bias in units of `step`, float64 arithmetic, halves to even."""
     data, quantization = bias.data.reshape(-1), bias.quantization
     if quantization is not None:

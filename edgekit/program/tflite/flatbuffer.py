@@ -48,10 +48,12 @@ class Vector:
     Attributes:
         slot: index in the vtable.
         dtype: NumPy dtype of an element, little-endian.
+        alignment: bytes that the first element is aligned to where files are written.
     """
 
     slot: int
     dtype: str
+    alignment: int = 1
 
 
 @dataclass(frozen=True)

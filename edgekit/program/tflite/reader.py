@@ -133,7 +133,7 @@ class _Graph:
             self._read(index, builtin, operator)
         fed = tuple(self._boundary(index) for index in inputs)
         returned = tuple(self._boundary(index) for index in outputs)
-        operations = _live(self._operations, {b.tensor for b in returned})
+        operations = live(self._operations, {b.tensor for b in returned})
         used = {b.tensor for b in (*fed, *returned)}
         for operation in operations:
             used.update(operation.present_inputs, operation.outputs)
@@ -256,7 +256,7 @@ def _options(operator: Table, builtin: Builtin, where: str) -> Table | None:
     return operator.union("builtin_options", builtin.options)
 
 
-def _live(operations: Sequence[Operation], needed: set[str]) -> tuple[Operation, ...]:
+def live(operations: Sequence[Operation], needed: set[str]) -> tuple[Operation, ...]:
     """The operations that `needed` tensors depend on, in order."""
     kept: list[Operation] = []
     wanted = set(needed)

@@ -1,4 +1,4 @@
-"""The part of the ``.tflite`` schema that the reader uses, as data.
+"""The part of the ``.tflite`` schema that the reader and the writer use, as data.
 
 Source: the public schema of the TFLite file format, version 3 (file identifier ``TFL3``). A table
 maps names to fields; slots count as the schema does, a union taking two (its type, then itself).
@@ -10,6 +10,9 @@ from edgekit.program.tflite.flatbuffer import Child, Children, Fields, Scalar, T
 
 IDENTIFIER = b"TFL3"
 VERSION = 3
+
+BUFFER_ALIGNMENT = 16
+"""Bytes: where kernels that load whole vectors want constants to begin."""
 
 QUANTIZATION: Fields = {
     "scale": Vector(2, "<f4"),
@@ -35,6 +38,7 @@ TENSOR: Fields = {
 OPERATOR_CODE: Fields = {
     "deprecated_builtin_code": Scalar(0, "<b"),
     "custom_code": Text(1),
+    "version": Scalar(2, "<i", 1),
     "builtin_code": Scalar(3, "<i"),
 }
 
@@ -51,10 +55,11 @@ SUBGRAPH: Fields = {
     "inputs": Vector(1, "<i4"),
     "outputs": Vector(2, "<i4"),
     "operators": Children(3, OPERATOR),
+    "name": Text(4),
 }
 
 BUFFER: Fields = {
-    "data": Vector(0, "<u1"),
+    "data": Vector(0, "<u1", BUFFER_ALIGNMENT),
     "offset": Scalar(1, "<Q"),
     "size": Scalar(2, "<Q"),
 }
@@ -63,6 +68,7 @@ MODEL: Fields = {
     "version": Scalar(0, "<I"),
     "operator_codes": Children(1, OPERATOR_CODE),
     "subgraphs": Children(2, SUBGRAPH),
+    "description": Text(3),
     "buffers": Children(4, BUFFER),
 }
 
@@ -86,6 +92,7 @@ OPTIONS: dict[str, tuple[int, Fields]] = {
         2,
         {
             **_WINDOW,
+            "depth_multiplier": Scalar(3, "<i"),
             "fused_activation": Scalar(4, "<b"),
             "dilation_w": Scalar(5, "<i", 1),
             "dilation_h": Scalar(6, "<i", 1),
@@ -133,12 +140,15 @@ OPTIONS: dict[str, tuple[int, Fields]] = {
             "offset": Scalar(5, "<?"),
         },
     ),
+    "SplitOptions": (35, {"num_splits": Scalar(0, "<i")}),
+    "ArgMaxOptions": (40, {"output_type": Scalar(0, "<b")}),
     "TransposeConvOptions": (49, {**_WINDOW, "fused_activation": Scalar(3, "<b")}),
     "ResizeNearestNeighborOptions": (
         74,
         {"align_corners": Scalar(0, "<?"), "half_pixel_centers": Scalar(1, "<?")},
     ),
     "LeakyReluOptions": (75, {"alpha": Scalar(0, "<f")}),
+    "SplitVOptions": (79, {"num_splits": Scalar(0, "<i")}),
     "BatchMatMulOptions": (101, {"adj_x": Scalar(0, "<?"), "adj_y": Scalar(1, "<?")}),
 }
 """Option tables by name: their number in the union ``BuiltinOptions``, and their fields."""

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT
  *
- * The int16 sigmoid and tanh kernels' common half: the upper half of a sigmoid, interpolated.
+ * Sigmoid and tanh of int16: the upper half of a sigmoid, interpolated.
  */
 #ifndef EK_CURVE_S16_H
 #define EK_CURVE_S16_H
@@ -30,6 +30,22 @@ static inline int32_t ek_curve_interpolate(
     const int32_t fraction = magnitude & ((1 << bits) - 1);
     const int32_t slope = table[index + 1] - table[index];
     return ek_shift_left_s32(table[index], bits) + fraction * slope;
+}
+
+/* sigmoid and tanh of scaled / 12288, in steps of 1/32768. */
+static inline int32_t ek_sigmoid_scaled_s16(const int16_t *table, int32_t scaled)
+{
+    const int32_t magnitude = scaled < 0 ? -scaled : scaled;
+    const int32_t above = ek_curve_interpolate(table, magnitude, 9, 32766);
+    const int32_t rounded = scaled >= 0 ? above + 512 : 511 - above;
+    return 16384 + (rounded >> 10);
+}
+static inline int32_t ek_tanh_scaled_s16(const int16_t *table, int32_t scaled)
+{
+    const int32_t magnitude = scaled < 0 ? -scaled : scaled;
+    const int32_t above = ek_curve_interpolate(table, magnitude, 8, 32767);
+    const int32_t rounded = scaled >= 0 ? above + 128 : 127 - above;
+    return rounded >> 8;
 }
 
 #endif /* EK_CURVE_S16_H */

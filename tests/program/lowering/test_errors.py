@@ -37,7 +37,7 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
         y = b.node("Erf", x, name="gelu/erf")
         y = b.node("FFT", y, domain="acme", name="spectrum")
         y = b.node("Relu", y)
-        y = b.node("LSTM", y, *(b.constant(np.zeros(1, np.float32)) for _ in range(2)), name="rnn")
+        y = b.node("RNN", y, *(b.constant(np.zeros(1, np.float32)) for _ in range(2)), name="rnn")
         return b.node(
             "Add",
             y,
@@ -50,7 +50,7 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
     for line in (
         "Erf node 'gelu/erf'",
         "acme.FFT node 'spectrum'",
-        "LSTM node 'rnn'",
+        "RNN node 'rnn'",
         "Resize node 'up': mode is 'linear', supported: 'nearest'",
     ):
         assert line in text
