@@ -1,0 +1,383 @@
+"""The one report: what was run, on what, how, and what came of it.
+
+Units stand in the keys. A figure is null where nothing trustworthy is known. How each figure came
+about is in :class:`Provenances` of its run; latency and energy carry it themselves, since it
+differs from device to device. Names come from models and machines: they are text, never markup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.bench.environment import Environment
+from edgekit.bench.fields import (
+    Count,
+    Fraction,
+    Quantity,
+    ReportError,
+    decode,
+    encode,
+    parse,
+    shortened,
+)
+from edgekit.bench.memory import Memory
+from edgekit.bench.protocol import Latency, Protocol, Provenance
+
+SCHEMA = 1
+"""Version of the structure; a reader refuses every other."""
+
+Role = Literal["subject", "baseline"]
+
+
+class SchemaVersionError(ReportError):
+    """A report of another version of the structure."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What was exported.
+
+    Attributes:
+        name: of the network.
+        target: that it was built for.
+        family: of the target.
+        precision: of the deployed network.
+        model_file: source model, without folder.
+        model_format: of the source model.
+        model_sha256: of its bytes.
+        artifact_sha256: of the manifest, which has the hash of every other file; null where the
+            manifest was not at hand.
+    """
+
+    name: str
+    target: str
+    family: str
+    precision: str
+    model_file: str
+    model_format: str
+    model_sha256: str
+    artifact_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """A deployed file and its bytes."""
+
+    file: str
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens before the network, timed apart.
+
+    Attributes:
+        specification: the declared chain, in words.
+        latency_ms: of one sample; null where it was not run.
+    """
+
+    specification: str
+    latency_ms: Latency | None
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer of one run.
+
+    Attributes:
+        operation: name of the operation.
+        operator: name of the operator.
+        macs: multiply-accumulates; null where the runtime does not tell.
+        instructions: issued; null where the device cannot count.
+        cycles: null where there is no model.
+        latency_ms: median wall time; null where the device is not real.
+    """
+
+    operation: str
+    operator: str
+    macs: Count | None = None
+    instructions: Count | None = None
+    cycles: Quantity | None = None
+    latency_ms: Quantity | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many samples a run got right.
+
+    Attributes:
+        value: fraction of samples whose largest output is the label.
+        samples: that were run.
+        data: where they came from.
+        float_value: the float reference's on the same samples; null where there is none.
+    """
+
+    value: Fraction
+    samples: Count
+    data: str
+    float_value: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the outputs agree with those of the exact reference.
+
+    Attributes:
+        samples: that were compared.
+        elements: of all outputs of all samples.
+        mismatches: elements that differ in any bit.
+        largest_step: largest difference of integers, in steps; null for floats.
+        top1_changes: samples whose largest output is another one.
+    """
+
+    samples: Count
+    elements: Count
+    mismatches: Count
+    largest_step: Count | None
+    top1_changes: Count
+
+    def __post_init__(self) -> None:
+        if self.mismatches > self.elements or self.top1_changes > self.samples:
+            raise ValueError("more differences than there are elements or samples")
+
+    @property
+    def rate(self) -> float:
+        """Fraction of elements that differ.
+
+        >>> Agreement(1, 10, 2, 1, 0).rate
+        0.2
+        """
+        return self.mismatches / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy of one inference.
+
+    Attributes:
+        provenance: a sensor measured it, or a model estimates it.
+        net_uj: microjoules above the idle baseline.
+        gross_uj: microjoules with it; null where it was not recorded.
+        sensor: that measured.
+        window_s: seconds of measurement.
+    """
+
+    provenance: Provenance
+    net_uj: Quantity
+    gross_uj: Quantity | None
+    sensor: str
+    window_s: Quantity
+
+
+@dataclass(frozen=True)
+class Provenances:
+    """How the figures of a run came about that do not say so themselves."""
+
+    macs: Provenance = "counted"
+    instructions: Provenance = "counted"
+    cycles: Provenance = "modelled"
+    stack_bytes: Provenance = "counted"
+    memory: Provenance = "counted"
+    layers_latency_ms: Provenance = "measured"
+    accuracy: Provenance = "counted"
+    agreement: Provenance = "counted"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way of executing the network on one device.
+
+    Attributes:
+        backend: ``c``, ``onnxruntime``, ``litert`` or ``tensorrt``.
+        backend_version: of the runtime; of edgekit for generated C.
+        kernels: what computes: ``portable C99``, ``XNNPACK``, an execution provider.
+        role: the deployed network, or a baseline to hold it against.
+        precision: that it runs in.
+        device: where it ran.
+        on_target: whether that stands for the hardware that the network was built for; where not,
+            time is another machine's.
+        input: where the inputs came from.
+        samples: different inputs that were cycled.
+        file: model file that was run; null for generated C.
+        protocol: of measurement; null where nothing was timed.
+        macs: multiply-accumulates of one inference; null where not known.
+        instructions: issued instructions of one inference; null where the device cannot count.
+        cycles: of one inference; null where there is no model.
+        clock_hz: of the board; null for a generic core, and on a device that does not stand for
+            the target.
+        latency_ms: null where neither measured nor modelled.
+        energy_uj: null: no figure is better than a guessed one.
+        stack_bytes: high-water mark; null where the device cannot see it.
+        layers: the same per layer; empty where the runtime does not tell.
+        accuracy: null without labels.
+        agreement: null where nothing was compared.
+        toolchain: compiler of the code that ran; null where none was ours.
+        toolchain_version: first line of what it says about itself.
+        flags: that it was given.
+        provenance: of the figures.
+        warnings: what to mind when reading the figures.
+    """
+
+    backend: str
+    backend_version: str
+    kernels: str
+    role: Role
+    precision: str
+    device: str
+    input: str
+    samples: Count
+    file: str | None = None
+    protocol: Protocol | None = None
+    macs: Count | None = None
+    instructions: Count | None = None
+    cycles: Quantity | None = None
+    clock_hz: Count | None = None
+    latency_ms: Latency | None = None
+    energy_uj: Energy | None = None
+    stack_bytes: Count | None = None
+    layers: tuple[LayerCost, ...] = ()
+    accuracy: Accuracy | None = None
+    agreement: Agreement | None = None
+    on_target: bool = True
+    toolchain: str | None = None
+    toolchain_version: str | None = None
+    flags: tuple[str, ...] = ()
+    provenance: Provenances = field(default_factory=Provenances)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it ran, in words that nobody takes for the target."""
+        return self.device if self.on_target else f"{self.device}, not the target"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every run of one artifact on one machine.
+
+    Attributes:
+        schema: version of this structure.
+        edgekit: version that measured.
+        command: that made the report.
+        created: UTC, ISO 8601 with seconds.
+        artifact: what was run.
+        environment: the machine.
+        memory: of the deployed network; null where it does not come from the generated library.
+        files: sizes of what is deployed.
+        preprocessing: null where the artifact declares none.
+        runs: in the order they were made.
+        warnings: of the machine and the artifact.
+    """
+
+    schema: Count
+    edgekit: str
+    command: str
+    created: str
+    artifact: Identity
+    environment: Environment
+    memory: Memory | None
+    files: tuple[FileSize, ...]
+    preprocessing: Preprocessing | None
+    runs: tuple[Run, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", self.created):
+            raise ReportError(f"created is {shortened(self.created)}, must be UTC in ISO 8601")
+
+    @property
+    def subject(self) -> Run:
+        """The first run of the deployed network.
+
+        Raises:
+            LookupError: there are only baselines.
+        """
+        for run in self.runs:
+            if run.role == "subject":
+                return run
+        raise LookupError("the report has no run of the deployed network")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        plain: dict[str, Any] = encode(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, document: Any, where: str = "report") -> Report:
+        """The inverse of :meth:`to_json`, of hostile data.
+
+        Args:
+            document: parsed JSON.
+            where: what it is, for messages.
+
+        Raises:
+            SchemaVersionError: another version of the structure.
+            ReportError: says which field is wrong, and what would be right.
+        """
+        check_schema(document, SCHEMA, where)
+        return decode(cls, document, where)
+
+
+def check_schema(document: Any, schema: int, where: str) -> None:
+    """Refuse a document of another version, before its fields are looked at.
+
+    Raises:
+        SchemaVersionError: the version is not `schema`.
+        ReportError: no object at all.
+    """
+    if not isinstance(document, dict):
+        raise ReportError(f"{where} is {shortened(document)}, must be an object")
+    found = document.get("schema")
+    if found != schema or isinstance(found, bool):
+        raise SchemaVersionError(
+            f"{where}: schema is {shortened(found)}, this edgekit reads {schema}; "
+            "make the report again"
+        )
+
+
+def now() -> str:
+    """This second, as a report writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def read_report(path: Path) -> Report:
+    """A report from a file.
+
+    Raises:
+        ReportError: unreadable, not JSON, or not a report; names the file.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}") from error
+    return Report.from_json(parse(text, str(path)), str(path))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; folders are made.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def as_text(report: Report) -> str:
+    """The file's contents."""
+    return json.dumps(report.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""What an artifact for Jetson carries to build its engines on the device."""

@@ -1,0 +1,123 @@
+"""What an artifact for Jetson holds of the network: three ONNX models, each checked.
+
+Engines are built on the device, by the scripts in ``ondevice/``: TensorRT's engines fit one GPU
+and one version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgekit.errors import UnsupportedError, UsageError
+from edgekit.model.model import Model
+from edgekit.model.passes.inline_functions import inline_functions
+from edgekit.program.ir import Array
+from edgekit.targets.jetson.derive import (
+    derive,
+    emulated_operators,
+    first_quantization,
+    is_quantizer,
+    written_out,
+)
+from edgekit.targets.jetson.half import to_float16
+from edgekit.targets.jetson.modules import Module
+from edgekit.targets.jetson.opset import OPSET, to_opset
+from edgekit.targets.jetson.rules import check, rules_for
+
+
+@dataclass(frozen=True)
+class JetsonPackage:
+    """The models for a Jetson module.
+
+    Attributes:
+        model: ONNX with Q/DQ, what is deployed.
+        float32: ONNX of the float model, the baseline; None where the source is quantised already.
+        float16: the same computing in float16; None where that is impossible, see `notes`.
+        tensorrt: major versions whose rules all of them keep.
+        rules: names of the rules.
+        emulated: operators of edgekit's that run as float operators.
+        notes: what the user should hear of.
+    """
+
+    model: bytes
+    float32: bytes | None
+    float16: bytes | None
+    tensorrt: tuple[int, ...]
+    rules: tuple[str, ...]
+    emulated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def package(
+    model: Model,
+    calibration: Mapping[str, Array] | None,
+    module: Module,
+    *,
+    observer: str = "minmax",
+    seed: int = 0,
+    limit: int | None = None,
+    state: Mapping[str, str] | None = None,
+) -> JetsonPackage:
+    """Derive and check the models for a module.
+
+    A source with Q/DQ of its own is taken as it is, where it keeps the rules.
+
+    Args:
+        model: float, or with QuantizeLinear and DequantizeLinear; not changed.
+        calibration: see :func:`edgekit.quantize.static.quantize_static`; None for a quantised one.
+        module: what to build for.
+        observer: name of the observer.
+        seed: of the choice of samples.
+        limit: how many samples to use at most, None for all.
+        state: see :func:`edgekit.targets.jetson.derive.derive`.
+
+    Raises:
+        InvalidDataError: the calibration data does not fit the model.
+        UnsupportedError: the model cannot be derived, or breaks a rule; every violation is listed.
+        UsageError: a float model without calibration data, or an unknown observer.
+    """
+    emulated = emulated_operators(model)
+    notes = [f"{name} runs as float operators" for name in emulated]
+    float32 = float16 = None
+    if first_quantization(model) is not None:
+        final = _written_out_quantised(model)
+        notes.append("the source is quantised already: there are no float baselines")
+    else:
+        if calibration is None:
+            raise UsageError(f"{model.name} is a float model: calibration data is needed")
+        final = derive(model, calibration, observer=observer, seed=seed, limit=limit, state=state)
+        float32 = written_out(model)
+        try:
+            float16 = to_float16(float32)
+        except UnsupportedError as error:
+            notes.append(f"there is no float16 baseline: {error}")
+    majors = module.tensorrt_majors
+    for each in (final, float32, float16):
+        for major in majors:
+            if each is not None:
+                check(each, tensorrt=major, module=module)
+    return JetsonPackage(
+        model=final.to_bytes(),
+        float32=None if float32 is None else float32.to_bytes(),
+        float16=None if float16 is None else float16.to_bytes(),
+        tensorrt=majors,
+        rules=tuple(rule.name for rule in rules_for(majors[-1])),
+        emulated=emulated,
+        notes=tuple(notes),
+    )
+
+
+def _written_out_quantised(model: Model) -> Model:
+    """A quantised Model in an opset that every TensorRT reads, if it can be said in it.
+
+    Quantisers of edgekit's domain become QuantizeLinear and DequantizeLinear.
+    """
+    if any(is_quantizer(node) for node in model.ir.graph):
+        return written_out(model)
+    ir, _ = inline_functions(model.ir.clone())
+    try:
+        return to_opset(model.with_ir(ir), OPSET)
+    except UnsupportedError:
+        # The rules say which TensorRT reads the newer one.
+        return model.with_ir(ir)
