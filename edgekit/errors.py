@@ -12,6 +12,7 @@
     │   └── DoesNotFitError                        more memory than the board has
     ├── DeviceMissingError           exit code 4   no such device, or it does not answer
     │   └── ToolchainMissingError                  no compiler or emulator for this target
+    ├── DownloadError                exit code 1   a file that cannot be fetched, or is another
     ├── EmulationError               exit code 1   emulated code faulted, strayed or did not end
     └── VerificationError            exit code 1   two things that must be equal are not
 
@@ -70,6 +71,10 @@ class DeviceMissingError(EdgekitError):
 
 class ToolchainMissingError(DeviceMissingError):
     """A compiler or an emulator that is not installed."""
+
+
+class DownloadError(EdgekitError):
+    """A published file that cannot be fetched, or whose checksum is not the expected one."""
 
 
 class VerificationError(EdgekitError):

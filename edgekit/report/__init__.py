@@ -1,0 +1,1 @@
+"""Reports compared and drawn, on the host."""

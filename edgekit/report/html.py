@@ -1,0 +1,188 @@
+"""Reports as one HTML page that loads nothing and runs nothing.
+
+Whatever stands in a report is text: the templates escape everything, inside drawings as well, and
+the page's own policy forbids scripts, pictures, fonts and connections.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from edgekit.bench.report import Report, Run
+from edgekit.errors import UsageError
+from edgekit.report import words
+from edgekit.report.charts import (
+    BarChart,
+    Budget,
+    MemoryMap,
+    accuracy_chart,
+    budgets,
+    latency_charts,
+    layer_chart,
+    memory_map,
+)
+
+TEMPLATES = Path(__file__).parent
+NONE = "–"
+
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One report as the page shows it.
+
+    Attributes:
+        report: itself.
+        headline: runs whose latency stands large: the deployed network's.
+        layer_charts: of every run whose layers are known.
+        map: of the arena, None where it is not known.
+        budgets: of flash and RAM, empty without generated C.
+        warnings: of the machine and of every run.
+        facts: where the figures are from.
+        no_energy: whether no run has an energy.
+    """
+
+    report: Report
+    headline: tuple[Run, ...]
+    layer_charts: tuple[BarChart, ...]
+    map: MemoryMap | None
+    budgets: tuple[Budget, ...]
+    warnings: tuple[str, ...]
+    facts: Facts
+    no_energy: bool
+
+
+def html_report(reports: Sequence[Report], *, title: str = "") -> str:
+    """The page.
+
+    Args:
+        reports: in the order that the page shows them.
+        title: heading; empty for one made from the reports.
+
+    Raises:
+        UsageError: there are no reports.
+    """
+    if not reports:
+        raise UsageError("no reports; give at least one")
+    environment = _environment()
+    style = environment.get_template("style.css.j2").render()
+    # The policy allows this very style and no other.
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        title=title or _title(reports),
+        style=Markup(style),
+        style_hash=f"sha256-{digest}",
+        created=max(report.created for report in reports).replace("T", " ").removesuffix("Z"),
+        versions=sorted({report.edgekit for report in reports}),
+        runs=sum(len(report.runs) for report in reports),
+        entries=[_entry(report) for report in reports],
+        latency=latency_charts(reports),
+        accuracy=accuracy_chart(reports),
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "milliseconds": words.milliseconds,
+        "size": words.size,
+        "count": words.count,
+        "percent": words.percent,
+        "figures": _figures,
+        "provenance": run_facts,
+    }
+    return environment
+
+
+def _figures(value: float | None) -> str:
+    """Four digits, or nothing."""
+    return NONE if value is None else f"{value:.4g}"
+
+
+def _title(reports: Sequence[Report]) -> str:
+    names = list(dict.fromkeys(report.artifact.name for report in reports))
+    shown = ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
+    return f"What {shown} cost" if len(names) > 1 else f"What {shown} costs"
+
+
+def _entry(report: Report) -> Entry:
+    charts = [layer_chart(run) for run in report.runs]
+    return Entry(
+        report=report,
+        headline=tuple(
+            r for r in report.runs if r.role == "subject" and r.latency_ms and r.on_target
+        )[:3],
+        layer_charts=tuple(chart for chart in charts if chart is not None),
+        map=None if report.memory is None else memory_map(report.memory),
+        budgets=() if report.memory is None else budgets(report.memory),
+        warnings=(
+            *report.warnings,
+            *(
+                f"{run.backend} {run.precision} on {run.device}: {text}"
+                for run in report.runs
+                for text in run.warnings
+            ),
+        ),
+        facts=report_facts(report),
+        no_energy=all(run.energy_uj is None for run in report.runs),
+    )
+
+
+def report_facts(report: Report) -> Facts:
+    """Versions, hashes, the machine and the command."""
+    machine, artifact = report.environment, report.artifact
+    clocks = sorted({c.current_hz for c in machine.clocks if c.current_hz is not None})
+    governors = sorted({c.governor for c in machine.clocks if c.governor is not None})
+    found = {
+        "made": report.created,
+        "command": report.command,
+        "edgekit": report.edgekit,
+        "model": f"{artifact.model_file} ({artifact.model_format})",
+        "model SHA-256": artifact.model_sha256,
+        "artifact SHA-256": artifact.artifact_sha256,
+        "board": machine.board,
+        "CPU": f"{machine.cpu or machine.machine}, {machine.cpus} usable",
+        "system": f"{machine.system}, {machine.machine}",
+        "clocks": ", ".join(f"{hz / 1e6:,.0f} MHz" for hz in clocks),
+        "governor": ", ".join(governors),
+        "temperatures": ", ".join(f"{t.zone} {t.celsius:g} °C" for t in machine.temperatures),
+        "load": None if machine.load is None else f"{machine.load:g}",
+        "power mode": machine.power_mode,
+        "throttled": None if machine.throttled is None else ", ".join(machine.throttled) or "no",
+        "Python": machine.python,
+        "libraries": ", ".join(f"{v.name} {v.version}" for v in machine.libraries),
+        "files": ", ".join(f"{f.file} {words.size(f.bytes)}" for f in report.files),
+        "pre-processing": report.preprocessing and report.preprocessing.specification,
+    }
+    return tuple((name, value or NONE) for name, value in found.items())
+
+
+def run_facts(run: Run) -> Facts:
+    """How a run was made."""
+    protocol, latency = run.protocol, run.latency_ms
+    found = {
+        "runtime": f"{run.backend} {run.backend_version}, {run.kernels}",
+        "input": f"{run.input} ({run.samples} different)",
+        "protocol": protocol
+        and f"first run apart, {protocol.warmup} to warm up, at least {protocol.iterations} runs "
+        f"and {protocol.min_seconds:g} s, {protocol.threads} thread(s)",
+        "samples": latency and latency.samples and f"{len(latency.samples):,} kept",
+        "clock": run.clock_hz and f"{run.clock_hz / 1e6:g} MHz",
+        "compiler": run.toolchain_version,
+        "flags": " ".join(run.flags),
+    }
+    return tuple((name, str(value)) for name, value in found.items() if value)

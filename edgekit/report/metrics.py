@@ -1,0 +1,134 @@
+"""The figures that reports are compared by: one table, for gates, tables and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from edgekit.bench.memory import Memory
+from edgekit.bench.protocol import Latency, Provenance
+from edgekit.bench.report import Report, Run
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number and how it came about."""
+
+    value: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a run, or of the artifact that was run.
+
+    Attributes:
+        name: as gates spell it, unit included.
+        words: what it is.
+        higher_is_better: the good direction.
+        find: the figure; None where the run has none.
+    """
+
+    name: str
+    words: str
+    higher_is_better: bool
+    find: Callable[[Report, Run], Figure | None]
+
+
+def _latency(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run], Figure | None]:
+    def find(report: Report, run: Run) -> Figure | None:
+        latency = run.latency_ms
+        value = None if latency is None else pick(latency)
+        return None if latency is None or value is None else Figure(value, latency.provenance)
+
+    return find
+
+
+def _memory(pick: Callable[[Memory], int | None]) -> Callable[[Report, Run], Figure | None]:
+    def find(report: Report, run: Run) -> Figure | None:
+        # The memory of generated C says nothing about another runtime.
+        if report.memory is None or run.backend != "c":
+            return None
+        value = pick(report.memory)
+        return None if value is None else Figure(value, run.provenance.memory)
+
+    return find
+
+
+def _counted(
+    pick: Callable[[Run], float | None], provenance: Callable[[Run], Provenance]
+) -> Callable[[Report, Run], Figure | None]:
+    def find(report: Report, run: Run) -> Figure | None:
+        value = pick(run)
+        return None if value is None else Figure(value, provenance(run))
+
+    return find
+
+
+def _energy(report: Report, run: Run) -> Figure | None:
+    energy = run.energy_uj
+    return None if energy is None else Figure(energy.net_uj, energy.provenance)
+
+
+def _preprocessing(report: Report, run: Run) -> Figure | None:
+    chain = report.preprocessing
+    if chain is None or chain.latency_ms is None:
+        return None
+    return Figure(chain.latency_ms.p50, chain.latency_ms.provenance)
+
+
+_TABLE = (
+    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50)),
+    Metric("latency_ms_p90", "90th percentile of latency", False, _latency(lambda v: v.p90)),
+    Metric("latency_ms_p99", "99th percentile of latency", False, _latency(lambda v: v.p99)),
+    Metric("latency_ms_first", "first run", False, _latency(lambda v: v.first)),
+    Metric("preprocessing_ms", "median of pre-processing", False, _preprocessing),
+    Metric(
+        "instructions",
+        "issued instructions",
+        False,
+        _counted(lambda r: r.instructions, lambda r: r.provenance.instructions),
+    ),
+    Metric("cycles", "cycles", False, _counted(lambda r: r.cycles, lambda r: r.provenance.cycles)),
+    Metric("energy_uj", "energy above idle", False, _energy),
+    Metric(
+        "accuracy",
+        "fraction of right answers",
+        True,
+        _counted(
+            lambda r: None if r.accuracy is None else r.accuracy.value,
+            lambda r: r.provenance.accuracy,
+        ),
+    ),
+    Metric(
+        "mismatch_rate",
+        "fraction of elements unlike the exact reference",
+        False,
+        _counted(
+            lambda r: None if r.agreement is None else r.agreement.rate,
+            lambda r: r.provenance.agreement,
+        ),
+    ),
+    Metric(
+        "macs",
+        "multiply-accumulates",
+        False,
+        _counted(lambda r: r.macs, lambda r: r.provenance.macs),
+    ),
+    Metric(
+        "stack_bytes",
+        "stack at its deepest",
+        False,
+        _counted(lambda r: r.stack_bytes, lambda r: r.provenance.stack_bytes),
+    ),
+    Metric("ram_bytes", "RAM of the image", False, _memory(lambda m: m.ram_bytes)),
+    Metric("flash_bytes", "flash of the image", False, _memory(lambda m: m.flash_bytes)),
+    Metric("activations_bytes", "arena", False, _memory(lambda m: m.activations_bytes)),
+    Metric("state_bytes", "state between steps", False, _memory(lambda m: m.state_bytes)),
+    Metric("weights_bytes", "constants", False, _memory(lambda m: m.weights_bytes)),
+    Metric("code_bytes", "machine code", False, _memory(lambda m: m.code_bytes)),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _TABLE})
+"""Every metric by name, in the order that tables show them."""

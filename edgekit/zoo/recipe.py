@@ -1,0 +1,323 @@
+"""Recipes: everything that decides a training, as a checked value and as TOML.
+
+>>> recipe = read_recipe("har-cnn")
+>>> from_toml(to_toml(recipe), "text") == recipe
+True
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+from edgekit.data.dataset import DATASETS
+from edgekit.data.dataset import entry as dataset_entry
+from edgekit.errors import UsageError
+from edgekit.zoo.table import NETWORKS, network
+
+T = TypeVar("T")
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("cosine", "constant")
+
+
+def _number(low: float, high: float, default: float | None = None) -> Any:
+    """A field with limits, both allowed."""
+    limits = {"low": low, "high": high}
+    return field(metadata=limits) if default is None else field(default=default, metadata=limits)
+
+
+def _choice(*allowed: str, default: str) -> Any:
+    return field(default=default, metadata={"choices": allowed})
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights follow gradients.
+
+    Attributes:
+        name: one of :data:`OPTIMIZERS`.
+        learning_rate: the largest one.
+        weight_decay: AdamW's is decoupled, SGD's is added to the gradient.
+        momentum: of SGD.
+    """
+
+    name: str = _choice(*OPTIMIZERS, default="adamw")
+    learning_rate: float = _number(1e-7, 10, 1e-3)
+    weight_decay: float = _number(0, 1, 0.0)
+    momentum: float = _number(0, 0.9999, 0.9)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate over the steps of a whole training.
+
+    Attributes:
+        name: ``cosine`` falls to 0 along half a cosine; ``constant`` stays.
+        warmup_epochs: epochs of linear rise before.
+    """
+
+    name: str = _choice(*SCHEDULES, default="cosine")
+    warmup_epochs: float = _number(0, 1000, 0.0)
+
+    def factor(self, step: int, *, steps: int, per_epoch: int) -> float:
+        """Share of the largest learning rate at a step.
+
+        >>> Schedule().factor(50, steps=100, per_epoch=10)
+        0.5
+        """
+        warmup = self.warmup_epochs * per_epoch
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.name == "constant":
+            return 1.0
+        done = (step - warmup) / max(1.0, steps - warmup)
+        return round(0.5 * (1 + math.cos(math.pi * done)), 12)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes to training samples, drawn anew every time; 0 leaves one out.
+
+    Attributes:
+        rotate_degrees: standard deviation of the angle of a rotation about a random axis, the same
+            for acceleration and angular rate: a watch sits differently on every wrist.
+        gain: standard deviation of the logarithm of a factor for a whole sample.
+        stretch: standard deviation of the logarithm of a factor on time, about the middle.
+        noise: standard deviation of noise, in units after preprocessing.
+        shift: most pixels that an image moves in either direction; what comes in repeats the edge.
+        flip: share of images that are mirrored left to right.
+        mixup: both parameters of the beta distribution that mixes pairs of samples.
+    """
+
+    rotate_degrees: float = _number(0, 180, 0.0)
+    gain: float = _number(0, 2, 0.0)
+    stretch: float = _number(0, 1, 0.0)
+    noise: float = _number(0, 10, 0.0)
+    shift: int = _number(0, 16, 0)
+    flip: float = _number(0, 1, 0.0)
+    mixup: float = _number(0, 10, 0.0)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What happens to samples before the network.
+
+    Attributes:
+        standardize: per-channel mean 0 and deviation 1 on the training samples.
+        scale: factor where nothing is standardised.
+        clip: largest magnitude after that; 0 for none.
+    """
+
+    standardize: bool = True
+    scale: float = _number(1e-9, 1e9, 1.0)
+    clip: float = _number(0, 1e6, 0.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training.
+
+    Attributes:
+        network: key of :data:`edgekit.zoo.NETWORKS`.
+        dataset: key of :data:`edgekit.data.DATASETS`.
+        epochs: passes over the training samples.
+        split: one of the data set's; empty for its default.
+        batch_size: samples a step; the last step of an epoch may have fewer.
+        seed: of initial weights, order and augmentation.
+        label_smoothing: share of a label that is spread over all classes.
+        calibration_samples: training samples kept for quantisation.
+        inputs: what happens to samples before the network.
+        optimizer: how weights follow gradients.
+        schedule: the learning rate over time.
+        augmentation: changes to training samples.
+
+    Raises:
+        UsageError: values that no training can have; every problem has a line.
+    """
+
+    network: str
+    dataset: str
+    epochs: int = _number(1, 100_000)
+    split: str = ""
+    batch_size: int = _number(2, 65_536, 128)
+    seed: int = _number(0, 2**31 - 1, 0)
+    label_smoothing: float = _number(0, 0.9, 0.0)
+    calibration_samples: int = _number(1, 100_000, 256)
+    inputs: Inputs = Inputs()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        _refuse("recipe", recipe_problems(asdict(self)))
+        if not self.split:
+            object.__setattr__(self, "split", DATASETS[self.dataset].splits[0])
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """The default recipe of a network (by name), or one from a TOML file (by path).
+
+    Raises:
+        UsageError: no such network or no recipe for it, an unreadable file, unknown keys,
+            impossible values; every problem has a line.
+    """
+    if isinstance(source, str):
+        known = network(source)
+        if not known.trainable:
+            having = ", ".join(n.name for n in NETWORKS.values() if n.trainable)
+            raise UsageError(f"{source} has no recipe: edgekit reads no data for it; has: {having}")
+        text = resources.files("edgekit.zoo").joinpath(f"recipes/{source}.toml").read_text("utf-8")
+        return from_toml(text, f"recipe {source}")
+    try:
+        return from_toml(source.read_text(encoding="utf-8"), str(source))
+    except OSError as error:
+        raise UsageError(f"{source}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: is not TOML: {error}") from error
+
+
+def read_changes(path: Path) -> dict[str, Any]:
+    """Part of a recipe: TOML whose keys replace those of a default recipe.
+
+    Raises:
+        UsageError: unreadable or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path}: is not TOML: {error}") from error
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe with some values replaced; tables are merged key by key.
+
+    Raises:
+        UsageError: unknown keys or impossible values; every problem has a line.
+    """
+    merged = asdict(recipe)
+    if "dataset" in changes and "split" not in changes:
+        merged["split"] = ""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = merged[key] | dict(value)
+        else:
+            merged[key] = value
+    _refuse(where, recipe_problems(merged))
+    return _made(Recipe, merged)
+
+
+def from_toml(text: str, where: str) -> Recipe:
+    """Read what :func:`to_toml` wrote, or a person.
+
+    Raises:
+        UsageError: no TOML, unknown or missing keys, impossible values; every problem has a line.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{where}: is not TOML: {error}") from error
+    _refuse(where, recipe_problems(data))
+    return _made(Recipe, data)
+
+
+def to_toml(recipe: Recipe) -> str:
+    """A recipe with every value, defaults too."""
+    plain, tables = [], []
+    for key, value in asdict(recipe).items():
+        if isinstance(value, dict):
+            tables += ["", f"[{key}]", *(f"{k} = {_toml(v)}" for k, v in value.items())]
+        else:
+            plain.append(f"{key} = {_toml(value)}")
+    return "\n".join([*plain, *tables]) + "\n"
+
+
+def _toml(value: str | bool | int | float) -> str:
+    """One value; names have no characters that TOML and JSON write differently."""
+    return json.dumps(value)
+
+
+def recipe_problems(data: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a recipe's values, each line beginning with the key."""
+    problems = _problems(Recipe, data, "")
+    name, of, split = (data.get(key) for key in ("network", "dataset", "split"))
+    if isinstance(name, str) and name not in NETWORKS:
+        problems.append(f"network: must be one of {', '.join(NETWORKS)}, not {name!r}")
+    if isinstance(of, str) and of not in DATASETS:
+        problems.append(f"dataset: must be one of {', '.join(sorted(DATASETS))}, not {of!r}")
+    elif isinstance(of, str) and isinstance(split, str) and split:
+        splits = dataset_entry(of).splits
+        if split not in splits:
+            problems.append(f"split: {of} has {', '.join(splits)}, not {split!r}")
+    return problems
+
+
+def _problems(kind: type[Any], data: Mapping[str, Any], where: str) -> list[str]:
+    """Keys and values that do not fit the dataclass `kind`."""
+    known, hints = {f.name: f for f in fields(kind)}, get_type_hints(kind)
+    problems = []
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(f"{where}{key}: unknown{hint} (known: {', '.join(known)})")
+    for name, declared in known.items():
+        if name not in data:
+            if declared.default is MISSING:
+                problems.append(f"{where}{name}: missing")
+            continue
+        value, wanted = data[name], hints[name]
+        if is_dataclass(wanted):
+            if isinstance(value, Mapping):
+                problems += _problems(cast(type[Any], wanted), value, f"{where}{name}.")
+            else:
+                problems.append(f"{where}{name}: must be a table, not {value!r}")
+        else:
+            wrong = _wrong(value, wanted, declared.metadata)
+            problems += [f"{where}{name}: must be {wrong}, not {value!r}"] if wrong else []
+    return problems
+
+
+def _wrong(value: Any, wanted: Any, limits: Mapping[str, Any]) -> str:
+    """What a value should have been; empty where it is."""
+    if wanted is bool:
+        return "" if isinstance(value, bool) else "true or false"
+    if wanted is str:
+        choices = limits.get("choices")
+        if choices:
+            return "" if value in choices else f"one of {', '.join(choices)}"
+        return "" if isinstance(value, str) else "text"
+    kinds = int if wanted is int else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if number and limits["low"] <= value <= limits["high"]:
+        return ""
+    what = "an integer" if wanted is int else "a number"
+    return f"{what} from {limits['low']} to {limits['high']}"
+
+
+def _refuse(where: str, problems: list[str]) -> None:
+    if problems:
+        raise UsageError("\n  ".join([f"{where}: not a possible recipe", *problems]))
+
+
+def _made(kind: type[T], data: Mapping[str, Any]) -> T:
+    """The dataclass of checked data; whole numbers become floats where those are declared."""
+    hints = get_type_hints(kind)
+    values = {
+        name: _made(hints[name], value)
+        if is_dataclass(hints[name])
+        else float(value)
+        if hints[name] is float
+        else value
+        for name, value in data.items()
+    }
+    return kind(**values)

@@ -1,0 +1,425 @@
+"""Training a reference network on the CPU, repeatable to the bit on one machine.
+
+A run folder holds
+
+==========================  ======================================================================
+``config.toml``             the resolved recipe
+``history.json``            a row per epoch
+``checkpoint.safetensors``  everything that going on needs
+``model.safetensors``       the best epoch's weights (by validation), what they need in the header
+``preprocessing.json``      what happens to samples before the network
+``calibration.npz``         ``x``: preprocessed training samples, for quantisation
+``test.npz``                ``x``, ``y``: the preprocessed test samples
+``metrics.json``            :class:`~edgekit.zoo.result.TrainResult`
+==========================  ======================================================================
+
+The last five appear when the training is finished.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+
+from edgekit.data import Clip, Dataset, Preprocessing, Scale, Standardize, load
+from edgekit.data.preprocessing import Step
+from edgekit.errors import InvalidDataError, OutputError, UsageError
+from edgekit.version import edgekit_version
+from edgekit.zoo.augment import augmented, check_augmentation
+from edgekit.zoo.checkpoint import (
+    MAX_THREADS,
+    Epoch,
+    Progress,
+    Tensors,
+    load_checkpoint,
+    read_progress,
+    save_checkpoint,
+    serialized,
+    write_whole,
+)
+from edgekit.zoo.recipe import Inputs, Optimizer, Recipe, changed, from_toml, read_recipe, to_toml
+from edgekit.zoo.result import ClassScore, Score, TrainResult
+from edgekit.zoo.table import build, network
+
+Array = NDArray[Any]
+
+log = logging.getLogger("edgekit")
+
+CONFIG, HISTORY, MODEL, METRICS = "config.toml", "history.json", "model.safetensors", "metrics.json"
+PREPROCESSING, CALIBRATION, TEST = "preprocessing.json", "calibration.npz", "test.npz"
+
+EVALUATION_BATCH = 512
+"""Samples at a time where nothing is learned; fixed, so that results do not depend on memory."""
+
+OnStep = Callable[[int, int, int, int], None]
+"""Called with (epoch from 1, epochs, step from 1, steps of the epoch)."""
+
+
+def train(
+    name: str,
+    config: Recipe | Mapping[str, Any] | None = None,
+    *,
+    output: Path | str | None = None,
+    resume: Path | str | None = None,
+    data: Path | str | None = None,
+    download: bool = False,
+    sha256: str | None = None,
+    threads: int | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainResult:
+    """Train a reference network.
+
+    The same recipe, data, number of threads and machine give the same weights to the bit, however
+    often the training was interrupted and resumed.
+
+    Args:
+        name: key of :data:`edgekit.zoo.NETWORKS`.
+        config: a whole recipe, or values that replace some of the network's default one.
+        output: the run folder to make; default ``runs/<name>``. It may be there if it is empty.
+        resume: a run folder to go on with instead.
+        data: file or folder of the data set; None looks into the cache folder.
+        download: whether to fetch what the cache folder lacks.
+        sha256: of the file to fetch, where no checksum is known.
+        threads: that torch computes with; None leaves its setting.
+        on_step: told after every step.
+        on_epoch: told after every epoch.
+
+    Raises:
+        UsageError: an unknown network, an impossible recipe, or one that differs from the one
+            that is resumed.
+        InvalidDataError: the data is missing, damaged or does not fit the network.
+        DownloadError: see :func:`edgekit.data.load`.
+        OutputError: the folder is not empty, is no run folder, or cannot be written.
+    """
+    network(name)
+    if resume is not None and output is not None:
+        raise UsageError("give either a folder to make or one to resume, not both")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads is {threads}, must be from 1 to {MAX_THREADS}")
+    earlier: Progress | None = None
+    if resume is not None:
+        folder = Path(resume)
+        recipe = _resumed_recipe(folder, name, config)
+        earlier = read_progress(folder)
+    else:
+        folder = Path(output) if output is not None else Path("runs") / name
+        recipe = _recipe(name, config)
+    if earlier is not None:
+        data = earlier.data if data is None else data
+        threads = _same_threads(earlier, threads)
+    found = load(recipe.dataset, path=data, split=recipe.split, download=download, sha256=sha256)
+    _check_fit(recipe, found)
+    if earlier is not None and earlier.dataset_sha256 != found.sha256:
+        raise UsageError(
+            f"{folder}: was trained on data with sha256 {earlier.dataset_sha256}, "
+            f"this is {found.sha256}"
+        )
+    if resume is None:
+        _make_folder(folder, recipe)
+    with _torch_settings(threads):
+        progress = earlier or Progress(
+            recipe=to_toml(recipe),
+            dataset_sha256=found.sha256,
+            data=None if data is None else str(Path(data).absolute()),
+            threads=torch.get_num_threads(),
+        )
+        run = _Run(recipe, found, folder, progress)
+        run.advance(on_step, on_epoch)
+        return run.finish()
+
+
+def _recipe(name: str, config: Recipe | Mapping[str, Any] | None) -> Recipe:
+    if isinstance(config, Recipe):
+        recipe = config
+    else:
+        recipe = changed(read_recipe(name), config or {}, "config")
+    if recipe.network != name:
+        raise UsageError(f"the recipe is for {recipe.network}, not for {name}")
+    return recipe
+
+
+def _resumed_recipe(folder: Path, name: str, config: Recipe | Mapping[str, Any] | None) -> Recipe:
+    """The recipe of a run folder; whatever else is asked for must be the same."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise OutputError(f"{folder}: is no run folder: it has no {CONFIG}")
+    recipe = read_recipe(path)
+    if recipe.network != name:
+        raise UsageError(f"{folder}: is a training of {recipe.network}, not of {name}")
+    progress = read_progress(folder)
+    if progress is not None and from_toml(progress.recipe, "checkpoint") != recipe:
+        raise UsageError(f"{path}: was changed since the training began")
+    asked = config if isinstance(config, Recipe) else changed(recipe, config or {}, "config")
+    if asked != recipe:
+        before, after = dataclasses.asdict(recipe), dataclasses.asdict(asked)
+        keys = ", ".join(key for key in before if before[key] != after[key])
+        raise UsageError(
+            f"{folder}: resuming cannot change {keys}; train into another folder instead"
+        )
+    return recipe
+
+
+def _same_threads(earlier: Progress, threads: int | None) -> int:
+    """As many threads as before, unless others are asked for."""
+    if threads is not None and threads != earlier.threads:
+        log.warning(
+            "trained with %d threads until now, with %d from here: weights may differ in their "
+            "last bits from those of a training that was not interrupted",
+            earlier.threads,
+            threads,
+        )
+    return threads or earlier.threads
+
+
+def _make_folder(folder: Path, recipe: Recipe) -> None:
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(
+                f"{folder}: is there and not empty; resume it, or choose another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+    write_whole(folder / CONFIG, to_toml(recipe).encode())
+
+
+def _check_fit(recipe: Recipe, found: Dataset) -> None:
+    known = network(recipe.network)
+    if found.x.shape[1:] != known.input_shape[1:] or len(found.classes) != known.outputs:
+        raise InvalidDataError(
+            f"{recipe.dataset}: samples are {list(found.x.shape[1:])} of {len(found.classes)} "
+            f"classes; {recipe.network} takes {list(known.input_shape[1:])} and gives "
+            f"{known.outputs} scores"
+        )
+    check_augmentation(recipe.augmentation, found.x.shape[1:])
+
+
+@contextmanager
+def _torch_settings(threads: int | None) -> Iterator[None]:
+    """Threads and random state as wanted, and afterwards as they were."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            if threads is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def fitted_preprocessing(inputs: Inputs, found: Dataset) -> Preprocessing:
+    """What a recipe wants, with statistics of the training samples alone."""
+    steps: list[Step] = []
+    if inputs.standardize:
+        steps.append(Standardize.fitted(found.x[found.train]))
+    elif inputs.scale != 1:
+        steps.append(Scale(inputs.scale))
+    if inputs.clip:
+        steps.append(Clip(-inputs.clip, inputs.clip))
+    return Preprocessing(tuple(steps), found.window)
+
+
+def make_optimizer(settings: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a recipe."""
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+    return torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(self, recipe: Recipe, found: Dataset, folder: Path, progress: Progress) -> None:
+        self.recipe = recipe
+        self.data = found
+        self.folder = folder
+        self.progress = progress
+        self.preprocessing = fitted_preprocessing(recipe.inputs, found)
+        torch.manual_seed(recipe.seed)
+        self.model = build(recipe.network)
+        self.optimizer = make_optimizer(recipe.optimizer, self.model)
+        self.best: Tensors = {}
+        if progress.history:
+            self.best = load_checkpoint(folder, self.model, self.optimizer)
+
+    def advance(self, on_step: OnStep | None, on_epoch: Callable[[Epoch], None] | None) -> None:
+        """Train what is left; every epoch leaves a whole checkpoint."""
+        for number in range(len(self.progress.history) + 1, self.recipe.epochs + 1):
+            epoch = self._epoch(number, on_step)
+            self.progress = dataclasses.replace(
+                self.progress, history=(*self.progress.history, epoch)
+            )
+            if self.progress.best is epoch:
+                self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+            save_checkpoint(self.folder, self.progress, self.model, self.optimizer, self.best)
+            rows = [dataclasses.asdict(row) for row in self.progress.history]
+            write_whole(self.folder / HISTORY, (json.dumps(rows, indent=2) + "\n").encode())
+            if on_epoch is not None:
+                on_epoch(epoch)
+
+    def _epoch(self, number: int, on_step: OnStep | None) -> Epoch:
+        begin = time.perf_counter()
+        recipe = self.recipe
+        rng = np.random.Generator(np.random.PCG64([recipe.seed, number]))
+        torch.manual_seed(int(rng.integers(2**63 - 1)))
+        order = rng.permutation(self.data.train)
+        # As equal as can be: batch normalisation cannot do with a last batch of one sample.
+        batches = np.array_split(order, -(-len(order) // recipe.batch_size))
+        self.model.train()
+        total, rate = 0.0, 0.0
+        for index, batch in enumerate(batches):
+            step = (number - 1) * len(batches) + index
+            rate = recipe.optimizer.learning_rate * recipe.schedule.factor(
+                step, steps=recipe.epochs * len(batches), per_epoch=len(batches)
+            )
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            loss = self._loss(batch, rng)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            total += float(loss.detach()) * len(batch)
+            if on_step is not None:
+                on_step(number, recipe.epochs, index + 1, len(batches))
+        validation, _ = self._evaluate(*self.data.part("validation"))
+        return Epoch(
+            epoch=number,
+            learning_rate=rate,
+            train_loss=total / len(order),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            seconds=time.perf_counter() - begin,
+        )
+
+    def _loss(self, batch: Array, rng: np.random.Generator) -> torch.Tensor:
+        """Loss of one step, with everything that is drawn for it."""
+        augmentation = self.recipe.augmentation
+        x = self.preprocessing.apply(augmented(self.data.x[batch], augmentation, rng))
+        if augmentation.noise:
+            x = x + np.float32(augmentation.noise) * rng.standard_normal(x.shape, np.float32)
+        labels = torch.from_numpy(self.data.y[batch])
+        smoothing = self.recipe.label_smoothing
+        if not augmentation.mixup:
+            scores = self.model(torch.from_numpy(x))
+            return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+        share = float(rng.beta(augmentation.mixup, augmentation.mixup))
+        other = rng.permutation(len(batch))
+        mixed = np.float32(share) * x + np.float32(1 - share) * x[other]
+        scores = self.model(torch.from_numpy(mixed))
+        losses = [
+            functional.cross_entropy(scores, target, label_smoothing=smoothing)
+            for target in (labels, labels[torch.from_numpy(other)])
+        ]
+        return share * losses[0] + (1 - share) * losses[1]
+
+    def _evaluate(self, x: Array, y: Array) -> tuple[Score, Array]:
+        """Score of samples, and the class that each is given."""
+        self.model.eval()
+        scores = []
+        with torch.no_grad():
+            for begin in range(0, len(x), EVALUATION_BATCH):
+                piece = self.preprocessing.apply(x[begin : begin + EVALUATION_BATCH])
+                scores.append(self.model(torch.from_numpy(piece)))
+        logits = torch.cat(scores).double()
+        if not torch.isfinite(logits).all():
+            raise UsageError(
+                f"the training diverged: scores are not finite; lower optimizer.learning_rate "
+                f"({self.recipe.optimizer.learning_rate:g})"
+            )
+        loss = float(functional.cross_entropy(logits, torch.from_numpy(y)))
+        given: Array = logits.argmax(1).numpy()
+        return Score(float((given == y).mean()), loss, len(y)), given
+
+    def finish(self) -> TrainResult:
+        """Score the best weights and write what a deployment needs."""
+        best = self.progress.best
+        assert best is not None
+        self.model.load_state_dict(self.best)
+        parts = {name: self._evaluate(*self.data.part(name)) for name in ("train", "validation")}
+        x, y = self.data.part("test")
+        test, given = self._evaluate(x, y)
+        result = TrainResult(
+            network=self.recipe.network,
+            dataset=self.recipe.dataset,
+            split=self.recipe.split,
+            caveat=self.data.caveat,
+            dataset_sha256=self.data.sha256,
+            folder=str(self.folder),
+            epochs=len(self.progress.history),
+            best_epoch=best.epoch,
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            train=parts["train"][0],
+            validation=parts["validation"][0],
+            test=test,
+            classes=class_scores(self.data.classes, y, given),
+            seconds=round(sum(epoch.seconds for epoch in self.progress.history), 3),
+            threads=self.progress.threads,
+            versions={
+                "edgekit": edgekit_version(),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            },
+        )
+        self._write(result, x, y)
+        return result
+
+    def _write(self, result: TrainResult, x: Array, y: Array) -> None:
+        about = {
+            "network": self.recipe.network,
+            "classes": self.data.classes,
+            "preprocessing": json.loads(self.preprocessing.to_json()),
+        }
+        drawn = np.random.Generator(np.random.PCG64(self.recipe.seed)).permutation(self.data.train)
+        calibration = self.data.x[np.sort(drawn[: self.recipe.calibration_samples])]
+        files = {
+            MODEL: serialized(self.best, json.dumps(about)),
+            PREPROCESSING: self.preprocessing.to_json().encode(),
+            CALIBRATION: _npz(x=self.preprocessing.apply(calibration)),
+            TEST: _npz(x=self.preprocessing.apply(x), y=y),
+            METRICS: result.to_json().encode(),
+        }
+        for name, content in files.items():
+            write_whole(self.folder / name, content)
+
+
+def class_scores(classes: tuple[str, ...], y: Array, given: Array) -> tuple[ClassScore, ...]:
+    """Recall and precision of every class."""
+
+    def share(hits: int, of: int) -> float | None:
+        return hits / of if of else None
+
+    rows = []
+    for label, name in enumerate(classes):
+        hits = int(((y == label) & (given == label)).sum())
+        there, named = int((y == label).sum()), int((given == label).sum())
+        rows.append(ClassScore(name, share(hits, there), share(hits, named), there))
+    return tuple(rows)
+
+
+def _npz(**arrays: Array) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    return stream.getvalue()

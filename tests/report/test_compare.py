@@ -1,0 +1,204 @@
+"""Gates mean what they say, and nothing passes because a figure is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from edgekit.bench.protocol import Latency
+from edgekit.bench.report import Accuracy, Report, as_text
+from edgekit.cli.app import app
+from edgekit.errors import UsageError
+from edgekit.report.compare import Change, compare
+from edgekit.report.gate import parse_gate
+from edgekit.report.load import load_report
+from edgekit.report.metrics import METRICS
+from tests.support.reports import BASELINE, MEASURED, MODELLED, REPORT, report_with
+
+
+def with_latency(milliseconds: float) -> Report:
+    """A measured run of so many milliseconds."""
+    return report_with(MEASURED, latency_ms=Latency.of_samples([milliseconds] * 4, first=9.0))
+
+
+def with_accuracy(value: float, samples: int = 20) -> Report:
+    """A run with so many right answers."""
+    return report_with(MEASURED, accuracy=Accuracy(value, samples, "test.npz"))
+
+
+def change_of(before: Report, after: Report, metric: str, *gates: str) -> Change:
+    """One metric of the only run."""
+    changes = compare(before, after, [parse_gate(gate) for gate in gates]).changes
+    (found,) = (change for change in changes if change.metric == metric)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gate", "after", "trips"),
+    [
+        ("latency_ms>+5%", 10.5, False),
+        ("latency_ms>+5%", 10.6, True),
+        ("latency_ms>+5%", 5.0, False),
+        ("latency_ms<-5%", 9.4, True),
+        ("latency_ms<-5%", 9.6, False),
+        ("latency_ms > +0.5", 10.6, True),
+        ("latency_ms > +0.5", 10.4, False),
+        ("latency_ms>12", 12.1, True),
+        ("latency_ms>12", 12.0, False),
+        ("latency_ms<1e1", 9.9, True),
+        ("latency_ms<.5", 9.9, False),
+    ],
+)
+def test_kinds_of_gates(gate: str, after: float, trips: bool) -> None:
+    """Relative, by a difference, and by the value itself; a limit is not yet beyond it."""
+    change = change_of(with_latency(10.0), with_latency(after), "latency_ms", gate)
+    assert change.failed == ((gate,) if trips else ())
+
+
+def test_accuracy_may_fall_so_far() -> None:
+    """In points, not in per cent."""
+    before = with_accuracy(0.92)
+    assert not change_of(before, with_accuracy(0.915), "accuracy", "accuracy<-0.01").failed
+    worse = change_of(before, with_accuracy(0.9), "accuracy", "accuracy<-0.01")
+    assert worse.failed
+    assert worse.direction == "worse"
+
+
+def test_a_change_says_everything() -> None:
+    """Both values, difference, share, direction, provenance."""
+    change = change_of(with_latency(8.0), with_latency(6.0), "latency_ms")
+    assert (change.before, change.after, change.difference, change.relative) == (8, 6, -2, -0.25)
+    assert (change.direction, change.provenance, change.note) == ("better", "measured", "")
+    assert change.run == "c int8 on local (subject)"
+
+
+def test_from_nothing() -> None:
+    """A share of zero does not exist; a relative gate trips on any growth."""
+    before = report_with(MODELLED, stack_bytes=0)
+    change = change_of(before, report_with(MODELLED), "stack_bytes", "stack_bytes>+5%")
+    assert change.relative is None
+    assert change.failed
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("latency>+5%", "did you mean 'latency_ms'"),
+        ("speed>1", "no metric 'speed'.*there are latency_ms"),
+        ("latency_ms>5%", r"has a sign: 'latency_ms>\+5%'"),
+        ("latency_ms=5", "must be METRIC>LIMIT or METRIC<LIMIT"),
+        ("latency_ms>", "must be METRIC>LIMIT"),
+        ("latency_ms>fast", "must be METRIC>LIMIT"),
+        ("latency_ms>+1e999%", "must be METRIC>LIMIT"),
+        ("latency_ms>+nan", "must be METRIC>LIMIT"),
+        ("latency_ms>٥", "must be METRIC>LIMIT"),
+        ("", "must be METRIC>LIMIT"),
+    ],
+)
+def test_grammar(text: str, words: str) -> None:
+    """What is wrong, and what would be right."""
+    with pytest.raises(UsageError, match=words):
+        parse_gate(text)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_can_be_a_gate(name: str) -> None:
+    """Some run of the complete report has it, and equal reports trip nothing."""
+    gate = parse_gate(f"{name}>+0%")
+    assert gate.metric.name == name
+    having = [r for r in REPORT.runs if gate.metric.find(REPORT, r)]
+    assert having
+    report = replace(REPORT, runs=tuple(having))
+    assert not compare(report, report, [gate]).failed
+
+
+def test_a_missing_figure_is_no_pass() -> None:
+    """On either side, or on both."""
+    have, lack = report_with(MODELLED), report_with(MODELLED, instructions=None)
+    gate = [parse_gate("instructions>+5%")]
+    for before, after in ((have, lack), (lack, have), (lack, lack)):
+        with pytest.raises(UsageError, match=r"cannot be decided.*instructions"):
+            compare(before, after, gate)
+    assert change_of(have, lack, "instructions").note == "not in the second report"
+    assert change_of(lack, have, "instructions", "instructions>1").failed
+
+
+def test_a_missing_run_is_no_pass() -> None:
+    """Gates hold for every run that there was."""
+    before = replace(REPORT, runs=(MEASURED, BASELINE))
+    after = report_with(MEASURED)
+    assert compare(before, after).only_before == ("onnxruntime float32 on local (baseline)",)
+    with pytest.raises(UsageError, match="the second report lacks onnxruntime float32"):
+        compare(before, after, [parse_gate("latency_ms>+5%")])
+    assert compare(after, before).only_after == ("onnxruntime float32 on local (baseline)",)
+
+
+def test_modelled_is_not_subtracted_from_measured() -> None:
+    """Both values are shown, no difference; a gate is refused."""
+    measured = report_with(MEASURED)
+    modelled = report_with(MEASURED, latency_ms=Latency.modelled(5.0))
+    change = change_of(measured, modelled, "latency_ms")
+    assert (change.difference, change.direction) == (None, None)
+    assert (change.provenance, change.note) == ("measured against modelled", "not comparable")
+    with pytest.raises(UsageError, match="measured against modelled; such values cannot"):
+        compare(measured, modelled, [parse_gate("latency_ms>+5%")])
+
+
+def test_nothing_in_common() -> None:
+    """Named on both sides."""
+    with pytest.raises(UsageError, match="no run belongs to another: c int8 on local"):
+        compare(report_with(MEASURED), report_with(BASELINE))
+
+
+def test_runs_of_the_same_kind_keep_their_order() -> None:
+    """Numbered; the second belongs to the second."""
+    twice = replace(REPORT, runs=(MEASURED, replace(MEASURED, macs=1)))
+    changes = [c for c in compare(twice, twice).changes if c.metric == "macs"]
+    assert [(c.run, c.after) for c in changes] == [
+        ("c int8 on local (subject)", 70720),
+        ("c int8 on local (subject) #2", 1),
+    ]
+
+
+def test_what_differs_beside_the_figures() -> None:
+    """Another network, and accuracies over other samples."""
+    other = replace(REPORT, artifact=replace(REPORT.artifact, name="other"))
+    assert compare(REPORT, other).notes == ("network: net before, other after",)
+    note = change_of(with_accuracy(0.9), with_accuracy(0.8, 10), "accuracy").note
+    assert note == "over 20 of test.npz and 10 of test.npz"
+
+
+def command(tmp_path: Path, before: Report, after: Report, *options: str) -> tuple[int, str, str]:
+    """Exit code, stdout and what was raised."""
+    for name, report in (("a.json", before), ("b.json", after)):
+        (tmp_path / name).write_text(as_text(report))
+    names = (str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+    result = CliRunner().invoke(app, ["-q", "compare", *names, *options])
+    return result.exit_code, result.stdout, str(result.exception or "")
+
+
+def test_command_line(tmp_path: Path) -> None:
+    """0 when all is well, 1 when a gate trips, the table says which."""
+    good = command(tmp_path, with_latency(10), with_latency(10), "--fail-if", "latency_ms>+5%")
+    assert good[0] == 0
+    code, out, _ = command(
+        tmp_path,
+        with_latency(10),
+        with_latency(11),
+        *("--fail-if", "latency_ms>+5%", "--fail-if", "accuracy<-0.01", "--format", "json"),
+    )
+    assert code == 1
+    (failed,) = (c for c in json.loads(out)["changes"] if c["failed"])
+    assert (failed["metric"], failed["failed"]) == ("latency_ms", ["latency_ms>+5%"])
+
+
+def test_another_schema_is_told(tmp_path: Path) -> None:
+    """A typed error with the file's name."""
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({**REPORT.to_json(), "schema": 99}))
+    with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 1"):
+        load_report(path)
