@@ -1,19 +1,28 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -P -m pytest --import-mode=importlib
 
-.PHONY: help setup test lint types unit wheel results clean
+.PHONY: help demo setup test lint types unit wheel results clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: $(VENV)/.demo ## Digits from training to three families of targets, with a report
+	$(BIN)/edgekit demo --output build/demo
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e '.[demo]'
+	@touch $@
 
 setup: $(VENV)/.ready ## Create .venv with everything that tests need
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
 
 test: lint types unit ## Everything that must hold; ends with what could not run
 
@@ -32,7 +41,9 @@ wheel: setup ## Build the wheel and test it from another folder, without torch
 	$(BIN)/python -P tests/check_wheel.py
 
 results: setup ## Measure again and render the README's tables (minutes; needs the data)
-	$(BIN)/python -P benchmarks/reference_models.py
+	$(BIN)/python benchmarks/reference_models.py
+	$(BIN)/python benchmarks/host_latency.py
+	$(BIN)/python benchmarks/har_wisdm.py
 	$(BIN)/python -P benchmarks/render_readme.py
 
 clean: ## Remove what was built

@@ -9,22 +9,17 @@ Instruction counts are exact for the named compiler; cycles are modelled at zero
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from results_file import arguments, write
 
 import edgekit
 from edgekit.deploy.artifact import Artifact
-from edgekit.version import edgekit_version, library_versions
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "results" / "reference_models.json"
 CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
 SAMPLES = 20
 SEED = 0
@@ -54,22 +49,24 @@ def row(model: Path, data: Path | None, core: str, folder: Path) -> dict[str, An
     artifact = edgekit.export(model, target=core, output=folder / core)
     samples = inputs_for(artifact, data)
     verified = artifact.verify(samples, limit=SAMPLES)
-    report = artifact.bench(samples)
+    run = artifact.bench(samples).subject
     memory, build = artifact.manifest.memory, artifact.manifest.build
     assert build is not None
-    assert report.instructions is not None
+    assert memory is not None
+    assert run.instructions is not None
+    assert run.macs is not None
     return {
         "model": model.stem,
         "core": core,
-        "macs": report.macs,
-        "instructions": report.instructions,
-        "instructions_per_mac": round(report.instructions / report.macs, 3),
-        "modelled_cycles": report.cycles,
+        "macs": run.macs,
+        "instructions": run.instructions,
+        "instructions_per_mac": round(run.instructions / run.macs, 3),
+        "modelled_cycles": run.cycles,
         "arena_bytes": memory.activations,
         "weights_bytes": memory.weights,
         "code_bytes": memory.code,
         "runtime_bytes": memory.runtime,
-        "stack_bytes": report.stack_bytes,
+        "stack_bytes": run.stack_bytes,
         "samples": verified.samples,
         "input": "real" if data is not None else f"seeded {SEED}",
         "bit_identical": verified.identical,
@@ -80,32 +77,25 @@ def row(model: Path, data: Path | None, core: str, folder: Path) -> dict[str, An
 
 def main() -> int:
     """Write one row per model and core."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = os.environ.get("EDGEKIT_DATA")
-    parser.add_argument("--data", type=Path, default=data, required=data is None)
-    parser.add_argument("--output", type=Path, default=RESULT)
-    arguments = parser.parse_args()
+    given = arguments(__doc__, "reference_models").parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for name, data in MODELS.items():
             for core in CORES:
-                model = arguments.data / "models" / "mlperf_tiny" / f"{name}.tflite"
-                file = arguments.data / data if data else None
+                model = given.data / "models" / "mlperf_tiny" / f"{name}.tflite"
+                file = given.data / data if data else None
                 rows.append(row(model, file, core, Path(temporary) / name))
                 last = rows[-1]
                 sys.stderr.write(
                     f"{name} {core}: {last['instructions_per_mac']} instructions/MAC, "
                     f"identical {last['bit_identical']}\n"
                 )
-    document = {
-        "schema": 1,
-        "command": "python benchmarks/reference_models.py --data $EDGEKIT_DATA",
-        "versions": {"edgekit": edgekit_version(), **dict(library_versions())},
-        "seed": SEED,
-        "rows": rows,
-    }
-    arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write(
+        given.output,
+        rows,
+        command="python benchmarks/reference_models.py --data $EDGEKIT_DATA",
+        seed=SEED,
+    )
     return 0
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.cli.render import Format, rows_as
+from edgekit.program.ir import DType
 from edgekit.targets.legality import FORMATS, has_hardware_float
-from edgekit.targets.target import builtin_targets
+from edgekit.targets.target import Target, builtin_targets
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -31,17 +32,14 @@ def targets() -> str:
     rows = []
     for target in builtin_targets().values():
         flash, ram = target.program_bytes // 1024, target.data_bytes // 1024
+        is_jetson = target.module is not None
         rows.append(
             {
                 "target": f"`{target.name}`",
-                "core": target.core.name if target.core else "this machine",
+                "processor": processor(target),
                 "flash / RAM KiB": f"{flash:,} / {ram:,}" if target.board else None,
-                **{
-                    str(f): "soft-float"
-                    if str(f) == "float32" and not has_hardware_float(target)
-                    else "yes"
-                    for f in FORMATS
-                },
+                **{str(f): format_word(target, f) for f in FORMATS},
+                "back ends": "TensorRT" if is_jetson else BACKENDS[target.family],
                 "runs here on": target.devices,
                 "status": target.status,
             }
@@ -49,10 +47,85 @@ def targets() -> str:
     return rows_as(rows, Format.MD)
 
 
+BACKENDS = {
+    "host": "C, ONNX Runtime, LiteRT",
+    "arm-cpu": "C, ONNX Runtime, LiteRT",
+    "microcontroller": "C",
+}
+"""What executes a network, by family."""
+
+
+def processor(target: Target) -> str:
+    """Core, CPU or GPU in a word."""
+    if target.module is not None:
+        major, minor = target.module.compute_capability
+        return f"GPU {major}.{minor}"
+    if target.cpu is not None:
+        return target.cpu.name
+    return target.core.name if target.core else "this machine"
+
+
+def format_word(target: Target, dtype: DType) -> str:
+    """How a target computes in a format."""
+    if target.module is not None:
+        return {"int8": "yes", "int16": "-", "float32": "yes"}[str(dtype)]
+    soft = dtype is DType.FLOAT32 and not has_hardware_float(target)
+    return "soft-float" if soft else "yes"
+
+
+def read_rows(name: str) -> list[dict[str, Any]]:
+    """Rows of a results file."""
+    path = ROOT / "results" / f"{name}.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def har() -> str:
+    """Accuracy on every way of running the activity network."""
+    rows = [
+        {
+            "split": r["split"],
+            "target": f"`{r['target']}`",
+            "ran on": r["device"],
+            "back end": r["backend"],
+            "windows": r["test_windows"],
+            "float": f"{r['float_accuracy']:.2%}",
+            "int8": f"{r['int8_accuracy']:.2%}",
+            "bit-identical": r["exact"],
+            "elements that differ": None
+            if r["mismatch_rate"] is None
+            else f"{r['mismatch_rate']:.2%}",
+            "largest step": r["largest_step"],
+            "top-1 changes": r["top1_changes"],
+        }
+        for r in read_rows("har_wisdm")
+    ]
+    return rows_as(rows, Format.MD)
+
+
+def host() -> str:
+    """Time, size and export of the reference networks on this host."""
+    rows = [
+        {
+            "network": r["model"],
+            "export s": r["export_seconds"],
+            "C library bytes": r["library_bytes"],
+            "onnx bytes": r["onnx_bytes"],
+            "tflite bytes": r["tflite_bytes"],
+            "C ms": r["c_latency_ms"],
+            "ONNX Runtime ms": r["onnxruntime_latency_ms"],
+            "LiteRT ms": r["litert_latency_ms"],
+            "C / ONNX Runtime": r["c_over_onnxruntime"],
+            "C / LiteRT": r["c_over_litert"],
+        }
+        for r in read_rows("host_latency")
+    ]
+    return rows_as(rows, Format.MD)
+
+
 def results() -> str:
     """Instructions per MAC by model and core, from the results file."""
-    path = ROOT / "results" / "reference_models.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows = read_rows("reference_models")
     cores = list(dict.fromkeys(r["core"] for r in rows))
     table = []
     for model in dict.fromkeys(r["model"] for r in rows):
@@ -76,11 +149,18 @@ def results() -> str:
 
 
 SESSION = (
-    "edgekit export digits.onnx --calib calib.npz --target nucleo-l4r5zi -o build/digits",
-    "edgekit verify build/digits --data calib.npz --limit 20",
-    "edgekit bench build/digits --device emulator",
+    "edgekit export net:make --calib calib.npz --target nucleo-l4r5zi -o build/net",
+    "edgekit verify build/net --data calib.npz --limit 20",
+    "edgekit bench build/net",
+    "edgekit export net:make --calib calib.npz --target raspberry-pi-5 -o build/pi",
+    "edgekit verify build/pi --data calib.npz --backend onnxruntime",
+    "edgekit bench build/pi --backend c,onnxruntime,litert --baseline fp32 --input calib.npz",
+    "edgekit export net:make --calib calib.npz --target jetson -o build/jetson",
 )
 """What the README's session types."""
+
+MEASURED = ("--backend c,",)
+"""Commands that measure time: every run prints other figures."""
 
 
 def python_blocks(text: str) -> list[str]:
@@ -89,24 +169,40 @@ def python_blocks(text: str) -> list[str]:
 
 
 def run_session(folder: Path) -> list[tuple[str, str]]:
-    """Run the README's examples and commands in `folder`; each command with what it printed."""
-    first, *others = python_blocks(README.read_text(encoding="utf-8"))
-    _run([sys.executable, "-P", "-c", first], folder)
+    """Run the README's examples and commands in `folder`; each command with what it printed.
+
+    An example that begins with a file name as a comment is saved, the others are run: those before
+    the commands first, the last one after them.
+    """
+    *before, last = python_blocks(README.read_text(encoding="utf-8"))
+    for block in before:
+        name = re.match(r"# (\w+\.py)\n", block)
+        if name is None:
+            _run([sys.executable, "-c", block], folder)
+        else:
+            (folder / name[1]).write_text(block, encoding="utf-8")
     entry = "from edgekit.cli import main; main()"
     printed = [
         (line, _run([sys.executable, "-P", "-c", entry, *line.split()[1:]], folder))
         for line in SESSION
     ]
-    for block in others:
-        _run([sys.executable, "-P", "-c", block], folder)
+    _run([sys.executable, "-c", last], folder)
     return printed
 
 
 def _run(command: list[str], folder: Path) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"{command[3:]} failed:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{command[2:]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def demo() -> str:
+    """The demo's table as it prints it."""
+    entry = "from edgekit.cli import main; main()"
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, "-P", "-c", entry, "-q", "demo"]
+        return f"```console\n$ make demo\n{_run(command, Path(temporary))}```\n"
 
 
 def session() -> str:
@@ -119,6 +215,8 @@ def session() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "targets": targets,
+    "har": har,
+    "host": host,
     "results": results,
 }
 
@@ -141,7 +239,7 @@ def main() -> int:
     new = rendered(text)
     if arguments.check:
         return int(new != text)
-    new = rendered(new, {"session": session})
+    new = rendered(new, {"session": session, "demo": demo})
     README.write_text(new, encoding="utf-8")
     return 0
 

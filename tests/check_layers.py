@@ -16,8 +16,12 @@ FOLDERS = {"edgekit": "edgekit", "quantize": "edgekit.quantize", "targets": "edg
 RANK = {
     "edgekit.errors": 0,
     "edgekit.version": 0,
+    "edgekit.bench": 1,
+    "edgekit.data": 1,
     "edgekit.formats": 1,
+    "edgekit.report": 2,
     "edgekit.model": 2,
+    "edgekit.zoo": 2,
     "edgekit.program": 3,
     "edgekit.quantize": 4,
     "edgekit.targets": 4,
@@ -30,8 +34,24 @@ RANK = {
 TOP_LEVEL_TRAPS = frozenset({"quantize", "targets"})
 """Folders of the checkout that are importable by accident; their names are below ``edgekit``."""
 
-DEPLOY_PATH_BANS = frozenset({"torch", "onnxruntime", "ai_edge_litert"})
-"""What the product may not import: training, and the oracles of the tests."""
+HOMES = {
+    "torch": ("edgekit.model.capture", "edgekit.zoo"),
+    "torchao": ("edgekit.model.capture",),
+    "safetensors": ("edgekit.model.capture", "edgekit.zoo"),
+    "sklearn": ("edgekit.data",),
+    "onnxruntime": ("edgekit.bench.runners",),
+    "ai_edge_litert": ("edgekit.bench.runners",),
+    "tflite_runtime": ("edgekit.bench.runners",),
+    "tensorrt": ("edgekit.bench.runners", "edgekit.targets.jetson.ondevice"),
+}
+"""Heavy libraries, and the only packages that may import them."""
+
+ON_DEVICE = ("edgekit.bench", "edgekit.targets.jetson.ondevice")
+"""What is copied to boards: the standard library, NumPy, the runtimes, and nothing of edgekit but
+``edgekit.bench``."""
+
+CARRIED = ("edgekit.data.preprocessing", "edgekit.errors")
+"""What is copied with it where an artifact declares pre-processing."""
 
 
 def modules() -> dict[str, Path]:
@@ -75,6 +95,14 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[tuple[str, boo
     return found
 
 
+def _on_device(target: str) -> bool:
+    """Whether a board has a module."""
+    head = target.partition(".")[0]
+    if head == "edgekit":
+        return target.startswith(("edgekit.bench", *CARRIED))
+    return head in HOMES or head == "numpy" or head in sys.stdlib_module_names
+
+
 def _type_checking(node: ast.AST) -> bool:
     return (
         isinstance(node, ast.If)
@@ -113,8 +141,12 @@ def problems() -> list[str]:
             head = target.partition(".")[0]
             if head in TOP_LEVEL_TRAPS:
                 found.append(f"{name} imports {target}: write edgekit.{target}")
-            if head in DEPLOY_PATH_BANS:
-                found.append(f"{name} imports {head}: the deploy path does without")
+            if head in HOMES and not name.startswith(HOMES[head]):
+                found.append(f"{name} imports {head}, which belongs to {' and '.join(HOMES[head])}")
+            if head in HOMES and early and rank(name) != rank("edgekit.zoo"):
+                found.append(f"{name} imports {head} early: the deploy path does without")
+            if name.startswith(ON_DEVICE) and not _on_device(target):
+                found.append(f"{name} imports {target}: a board may not have it")
             if head != "edgekit" or target not in known:
                 continue
             if rank(target) > rank(name):

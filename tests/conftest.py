@@ -55,9 +55,29 @@ TOOLS = {
         lambda: shutil.which("qemu-system-arm") is not None,
         "apt install qemu-system-arm",
     ),
+    "aarch64 compiler": (
+        lambda: shutil.which("aarch64-linux-gnu-gcc") is not None or _module("ziglang"),
+        "pip install ziglang",
+    ),
+    "aarch64-linux-gnu-gcc": (
+        lambda: shutil.which("aarch64-linux-gnu-gcc") is not None,
+        "apt install gcc-aarch64-linux-gnu",
+    ),
+    "arm-linux-gnueabihf-gcc": (
+        lambda: shutil.which("arm-linux-gnueabihf-gcc") is not None,
+        "apt install gcc-arm-linux-gnueabihf",
+    ),
+    "qemu-aarch64": (lambda: shutil.which("qemu-aarch64") is not None, "apt install qemu-user"),
+    "qemu-arm": (lambda: shutil.which("qemu-arm") is not None, "apt install qemu-user"),
+    "chromium": (lambda: shutil.which("chromium") is not None, "apt install chromium"),
     "ziglang": (lambda: _module("ziglang"), "pip install ziglang"),
     "litert": (lambda: _module("ai_edge_litert"), "pip install ai-edge-litert"),
     "torch": (lambda: _module("torch"), "pip install torch"),
+    "torchao": (lambda: _module("torchao"), "pip install torchao"),
+    "sklearn": (lambda: _module("sklearn"), "pip install scikit-learn"),
+    "safetensors": (lambda: _module("safetensors"), "pip install safetensors"),
+    "jsonschema": (lambda: _module("jsonschema"), "pip install jsonschema"),
+    "polygraphy": (lambda: _module("polygraphy"), "pip install polygraphy"),
     "onnxruntime": (lambda: _module("onnxruntime"), "pip install onnxruntime"),
 }
 """What a test can need: how to see that it is there, and what would provide it."""

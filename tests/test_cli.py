@@ -90,10 +90,11 @@ def test_export_verify_bench(model: Path, tmp_path: Path) -> None:
     report = json.loads(
         edgekit("bench", "out", "--device", "emulator", "--format", "json", cwd=tmp_path).stdout
     )
-    assert report["latency_ms"]["provenance"] == "modelled"
-    assert report["energy_uj"] is None
-    assert report["toolchain_version"]
-    assert sum(layer["instructions"] for layer in report["layers"]) == report["instructions"]
+    (run,) = report["runs"]
+    assert run["latency_ms"]["provenance"] == "modelled"
+    assert run["energy_uj"] is None
+    assert run["toolchain_version"]
+    assert sum(layer["instructions"] for layer in run["layers"]) == run["instructions"]
     refused = edgekit("verify", "out", "--device", "moon", cwd=tmp_path)
     assert refused.returncode == 3
     assert "emulator" in refused.stderr

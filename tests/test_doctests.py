@@ -9,6 +9,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,17 @@ def test_the_mapped_packages_are_there() -> None:
         assert name in MODULES
 
 
-@pytest.mark.parametrize("name", ["edgekit", *MODULES])
+TORCH = ("edgekit.model.capture", "edgekit.zoo.")
+"""Prefixes of modules that may import torch."""
+
+
+def parameter(name: str) -> Any:
+    """A module, marked where it needs torch."""
+    marks = [pytest.mark.torch, pytest.mark.needs("torch", "safetensors")]
+    return pytest.param(name, marks=marks if name.startswith(TORCH) else ())
+
+
+@pytest.mark.parametrize("name", [parameter(name) for name in ("edgekit", *MODULES)])
 def test_examples(name: str) -> None:
     """As printed."""
     results = doctest.testmod(importlib.import_module(name))
@@ -44,6 +55,7 @@ def test_there_are_examples() -> None:
     found = sum(
         len(test.examples)
         for name in MODULES
+        if not name.startswith(TORCH)
         for test in finder.find(importlib.import_module(name))
     )
     assert found > 100

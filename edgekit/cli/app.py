@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli import bench, doctor, export, ops, targets, verify
+from edgekit.cli import bench, compare, demo, doctor, export, ops, report, targets, train, verify
 from edgekit.cli.plugin import load_plugin
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.version import edgekit_version
 
 app = typer.Typer(
-    help="Deploy quantised networks to microcontrollers, bit for bit.",
+    help="Networks to microcontrollers, ARM CPUs and Jetson: quantised, exact, measured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,9 +25,13 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.add_typer(targets.app, name="targets")
 app.command("ops")(ops.ops)
+app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
 
 INTERRUPTED = 130
 
@@ -50,7 +54,7 @@ def common(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")] = False,
 ) -> None:
-    """Deploy quantised networks to microcontrollers, bit for bit.
+    """Networks to microcontrollers, ARM CPUs and Jetson: quantised, exact, measured.
 
     Results go to stdout, progress and messages to stderr. Exit codes: 0 ok, 1 a check failed,
     2 usage, 3 unsupported on this target, 4 a device or tool is missing.
@@ -74,10 +78,10 @@ def main() -> None:
     except SystemExit as stop:
         # What the command-line library makes of Ctrl-C.
         if stop.code == INTERRUPTED:
-            sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
+            sys.stderr.write("edgekit: interrupted\n")
         raise
     except KeyboardInterrupt:
-        sys.stderr.write("edgekit: interrupted; nothing was left behind\n")
+        sys.stderr.write("edgekit: interrupted\n")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()

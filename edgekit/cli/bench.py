@@ -9,78 +9,196 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.bench.protocol import Latency, Protocol
+from edgekit.bench.report import Report, Run, as_text, write_text
 from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.deploy.artifact import load
-from edgekit.deploy.benchmark import BenchReport, Protocol
+from edgekit.errors import OutputError, UsageError
 
 log = logging.getLogger("edgekit")
+
+SHOWN = (50.0, 90.0, 99.0)
+"""Percentiles that are always printed."""
 
 
 def bench(
     artifact: Annotated[Path, typer.Argument(help="A folder made by export.")],
-    device: Annotated[str | None, typer.Option(help="emulator, qemu or local.")] = None,
-    data: Annotated[
-        Path | None, typer.Option("--input", help="Samples (.npz); the first is run.")
+    device: Annotated[
+        str | None, typer.Option(help="emulator, qemu or local; a comma list runs on each.")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="c, onnxruntime or litert; a comma list runs each.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Hold it against fp32, int8 or both (comma list).")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Samples or sequences (.npz), all inputs are cycled; with labels, accuracy.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Samples that accuracy is counted over.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the random input.")] = None,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before counting.")] = 10,
     iters: Annotated[int, typer.Option(min=1, help="Counted runs at least.")] = 50,
     min_seconds: Annotated[float, typer.Option(min=0, help="Counted time at least.")] = 0.5,
+    percentiles: Annotated[
+        str, typer.Option(help="Further percentiles of the latency (comma list).")
+    ] = "",
+    threads: Annotated[int, typer.Option(min=1, help="That a runtime may use.")] = 1,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report.")] = None,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
     """Latency, instructions, memory and stack of one inference, per layer.
 
     Every figure says whether it was measured, counted or modelled.
     """
-    protocol = Protocol(warmup=warmup, iterations=iters, min_seconds=min_seconds)
-    report = load(artifact).bench(data, device=device, protocol=protocol)
-    for warning in report.warnings:
+    report = load(artifact).bench(
+        data,
+        device=device,
+        backend=backend,
+        baseline=baseline,
+        protocol=_protocol(warmup, iters, min_seconds, percentiles=percentiles, threads=threads),
+        limit=limit,
+        seed=seed,
+    )
+    for warning in warnings(report):
         log.warning("warning: %s", warning)
+    if output is not None:
+        save(report, output)
     if style is Format.JSON:
-        show(facts_as(report.to_json(), style))
-        return
-    if style is Format.TABLE:
-        show(facts_as(summary(report), style) + "\n")
-    show(rows_as(layer_rows(report), style))
-
-
-def summary(report: BenchReport) -> dict[str, Any]:
-    """The totals, each with its provenance."""
-    facts: dict[str, Any] = {
-        "target": report.target,
-        "device": report.device,
-        "input": report.input,
-        "macs": report.macs,
-    }
-    if report.instructions is not None:
-        facts["instructions"] = f"{report.instructions:,} (counted)"
-        facts["cycles"] = None if report.cycles is None else f"{report.cycles:,.0f} (modelled)"
-        facts["stack_bytes"] = report.stack_bytes
-    latency = report.latency_ms
-    if latency is None:
-        facts["latency_ms"] = None
-    elif latency.provenance == "modelled":
-        clock = f" at {report.clock_hz / 1e6:g} MHz" if report.clock_hz else ""
-        facts["latency_ms"] = f"{latency.p50:.3f} (modelled{clock})"
+        show(as_text(report))
+    elif len(report.runs) > 1:
+        show(rows_as([run_row(run) for run in report.runs], style))
     else:
-        facts["latency_ms"] = (
-            f"p50 {latency.p50:.4f}, p90 {latency.p90:.4f}, p99 {latency.p99:.4f}, "
-            f"first {latency.first:.4f} ({latency.provenance}, {len(latency.samples)} runs)"
-        )
-    facts |= {
-        "energy_uj": report.energy_uj,
-        "ram_bytes": report.ram_bytes,
-        "flash_bytes": report.flash_bytes,
+        if style is Format.TABLE:
+            show(facts_as(summary(report), style) + "\n")
+        show(rows_as(layer_rows(report.runs[0]), style))
+
+
+def _protocol(
+    warmup: int, iterations: int, min_seconds: float, *, percentiles: str, threads: int
+) -> Protocol:
+    """The options of measurement.
+
+    Raises:
+        UsageError: numbers that make no sense together.
+    """
+    try:
+        further = tuple(float(part) for part in percentiles.split(",") if part.strip())
+        return Protocol(warmup, iterations, min_seconds, further, threads)
+    except ValueError as error:
+        raise UsageError(f"bench: {error}") from error
+
+
+def save(report: Report, output: Path) -> None:
+    """Write a report whole or not at all; folders are made.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    try:
+        write_text(output, as_text(report))
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def warnings(report: Report) -> list[str]:
+    """Of the machine, then of every run; with several runs, each says whose it is."""
+    several = len(report.runs) > 1
+    return list(report.warnings) + [
+        f"{run_name(run)}: {words}" if several else words
+        for run in report.runs
+        for words in run.warnings
+    ]
+
+
+def run_name(run: Run) -> str:
+    """A run in a few words."""
+    return f"{run.backend} {run.precision} on {run.device}"
+
+
+def summary(report: Report) -> dict[str, Any]:
+    """The totals of a single run, each with its provenance."""
+    (run,) = report.runs
+    facts: dict[str, Any] = {
+        "target": report.artifact.target,
+        "device": run.place,
+        "input": run.input,
+        "macs": run.macs,
     }
-    if report.toolchain:
-        facts["toolchain"] = report.toolchain_version
-        facts["flags"] = " ".join(report.flags)
+    if run.backend != "c":
+        facts["backend"] = f"{run.backend} {run.backend_version} ({run.kernels})"
+    if run.instructions is not None:
+        facts["instructions"] = f"{run.instructions:,} ({run.provenance.instructions})"
+        cycles = None if run.cycles is None else f"{run.cycles:,.0f} ({run.provenance.cycles})"
+        facts["cycles"] = cycles
+        facts["stack_bytes"] = run.stack_bytes
+    facts["latency_ms"] = latency_words(run)
+    if report.preprocessing is not None and report.preprocessing.latency_ms is not None:
+        chain = report.preprocessing.latency_ms
+        facts["preprocessing_ms"] = f"p50 {chain.p50:.4f} ({chain.provenance})"
+    facts["energy_uj"] = None if run.energy_uj is None else run.energy_uj.net_uj
+    if run.accuracy is not None:
+        facts["accuracy"] = f"{run.accuracy.value:.4f} of {run.accuracy.samples}"
+    if run.agreement is not None and run.backend != "c":
+        facts["differing"] = f"{run.agreement.rate:.2%} of {run.agreement.elements:,} elements"
+    if report.memory is not None:
+        facts["ram_bytes"] = report.memory.ram_bytes
+        facts["flash_bytes"] = report.memory.flash_bytes
+    if run.toolchain:
+        facts["toolchain"] = run.toolchain_version
+        facts["flags"] = " ".join(run.flags)
     return facts
 
 
-def layer_rows(report: BenchReport) -> list[dict[str, Any]]:
+def latency_words(run: Run) -> str | None:
+    """A latency with its spread and provenance."""
+    latency: Latency | None = run.latency_ms
+    if latency is None:
+        return None
+    if latency.provenance != "measured":
+        clock = f" at {run.clock_hz / 1e6:g} MHz" if run.clock_hz else ""
+        return f"{latency.p50:.3f} ({latency.provenance}{clock})"
+    further = "".join(
+        f"p{p.percent:g} {p.value:.4f}, " for p in latency.percentiles if p.percent not in SHOWN
+    )
+    return (
+        f"p50 {latency.p50:.4f}, p90 {latency.p90:.4f}, p99 {latency.p99:.4f}, {further}"
+        f"first {latency.first:.4f} ({latency.provenance}, {len(latency.samples)} runs)"
+    )
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """One line of a sweep."""
+    latency = run.latency_ms
+    return {
+        "backend": run.backend,
+        "precision": run.precision,
+        "role": run.role,
+        "device": run.device,
+        "on_target": run.on_target,
+        "kernels": run.kernels,
+        "instructions": run.instructions,
+        "latency_ms_p50": latency and latency.p50,
+        "latency_ms_p99": latency and latency.p99,
+        "latency_ms_first": latency and latency.first,
+        "cov": latency and latency.cov,
+        "provenance": latency and latency.provenance,
+        "stack_bytes": run.stack_bytes,
+        "differing": run.agreement and run.agreement.rate,
+        "accuracy": run.accuracy and run.accuracy.value,
+    }
+
+
+def layer_rows(run: Run) -> list[dict[str, Any]]:
     """One row a layer, without the columns that this device has no figures for."""
     rows = []
-    for layer in report.layers:
+    for layer in run.layers:
         row = {k: v for k, v in asdict(layer).items() if v is not None}
         if layer.instructions is not None:
             row["per_mac"] = layer.instructions / layer.macs if layer.macs else None

@@ -10,13 +10,20 @@ import typer
 
 from edgekit.cli.render import Format, rows_as, show
 from edgekit.errors import EdgekitError
-from edgekit.targets.toolchain import TOOLCHAINS, find_toolchain
+from edgekit.targets.arm_cpu.cpus import ARCHITECTURES
+from edgekit.targets.compiler import installed_version
+from edgekit.targets.toolchain import TOOLCHAINS
 from edgekit.version import edgekit_version, library_versions
 
 MENDING = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi",
     "ziglang": "pip install ziglang",
     "qemu-system-arm": "apt install qemu-system-arm",
+    "qemu-aarch64": "apt install qemu-user",
+    "qemu-arm": "apt install qemu-user",
+    "aarch64-linux-gnu-gcc": "apt install gcc-aarch64-linux-gnu",
+    "arm-linux-gnueabihf-gcc": "apt install gcc-arm-linux-gnueabihf",
+    "x86_64-linux-gnu-gcc": "apt install gcc-x86-64-linux-gnu",
     "cc": "apt install gcc",
 }
 
@@ -56,20 +63,30 @@ def _python() -> list[dict[str, Any]]:
 
 
 def _compilers() -> list[dict[str, Any]]:
-    rows = []
-    for name in TOOLCHAINS:
-        try:
-            found: str | None = find_toolchain(name).version
-        except EdgekitError:
-            # Absent, or there and broken.
-            found = None
-        rows.append(_row(name, "building for Cortex-M", found))
-    return rows
+    uses = dict.fromkeys(TOOLCHAINS, "building for Cortex-M")
+    uses["ziglang"] = "building for Cortex-M and ARM CPUs"
+    uses |= {
+        entry.gcc: f"building for {entry.name} under Linux" for entry in ARCHITECTURES.values()
+    }
+    return [_row(name, what_for, _version(name)) for name, what_for in uses.items()]
+
+
+def _version(compiler: str) -> str | None:
+    """What a compiler says about itself; None where it is absent, or there and broken."""
+    try:
+        return installed_version(compiler)
+    except EdgekitError:
+        return None
 
 
 def _programs() -> list[dict[str, Any]]:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     return [
         _row("cc", "device local", compiler),
-        _row("qemu-system-arm", "device qemu", shutil.which("qemu-system-arm")),
+        _row("qemu-system-arm", "device qemu of Cortex-M", shutil.which("qemu-system-arm")),
+        *(
+            _row(entry.qemu, f"device qemu of {entry.name}", shutil.which(entry.qemu))
+            for entry in ARCHITECTURES.values()
+            if entry.qemu is not None
+        ),
     ]

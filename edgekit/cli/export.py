@@ -14,7 +14,7 @@ import typer
 from edgekit.cli.render import Format, facts_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
-from edgekit.deploy.manifest import Configuration
+from edgekit.deploy.manifest import Configuration, MemoryRecord
 from edgekit.deploy.staging import check_destination
 from edgekit.errors import UsageError
 
@@ -22,11 +22,17 @@ log = logging.getLogger("edgekit")
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A .tflite or .onnx file.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A .tflite, .onnx or .pt2 file, or package.module:factory, a function that makes "
+            "a torch module; it is imported from the current directory too."
+        ),
+    ],
     target: Annotated[str | None, typer.Option("--target", "-t", help="What to build for.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to make.")] = None,
     calib: Annotated[
-        Path | None, typer.Option(help="Training samples (.npz) that quantise a float .onnx.")
+        Path | None, typer.Option(help="Training samples (.npz) that quantise a float model.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML with these options; flags override it.")
@@ -39,7 +45,27 @@ def export(
         int | None, typer.Option(help="Calibration samples to use; default all.")
     ] = None,
     shape: Annotated[
-        list[str] | None, typer.Option(help="NAME=1,3,32,32: fixes an open input shape.")
+        list[str] | None,
+        typer.Option(
+            "--shape",
+            "--input-shape",
+            help="NAME=1,3,32,32: fixes an open input shape; the example a factory's module is "
+            "captured with.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights (.safetensors) of the factory's module.")
+    ] = None,
+    factory_arg: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE: an argument of the factory.")
+    ] = None,
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(help="JSON of what happens to raw data; benchmarks time it apart."),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="INPUT=OUTPUT: an input that carries state, and its next value."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Prefix of every C symbol.")] = None,
     toolchain: Annotated[
@@ -64,7 +90,7 @@ def export(
     ] = False,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Make an artifact: C sources, an image for the target, test vectors, a manifest."""
+    """Make an artifact: what runs on the target, test vectors, a manifest."""
     flags: dict[str, Any] = {
         "target": target,
         "output": output,
@@ -74,6 +100,10 @@ def export(
         "observer": observer,
         "calibration_limit": calib_limit,
         "input_shapes": _shapes(shape) if shape else None,
+        "weights": weights,
+        "factory_args": _arguments(factory_arg) if factory_arg else None,
+        "preprocessing": preprocessing,
+        "state": _states(state) if state else None,
         "toolchain": toolchain,
         "stack_bytes": stack_bytes,
         "seed": seed,
@@ -113,7 +143,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not TOML: {error}") from error
-    known = {"output", "calibration", *(field.name for field in fields(Configuration))}
+    known = {field.name for field in fields(Configuration)}
+    known |= {"output", "calibration", "preprocessing", "weights"}
     unknown = sorted(options.keys() - known)
     if unknown:
         raise UsageError(f"{path}: unknown keys {unknown}; known: {sorted(known)}")
@@ -138,22 +169,71 @@ def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _arguments(given: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` as a mapping.
+
+    >>> _arguments(["depth=8"])
+    {'depth': '8'}
+    """
+    arguments = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise UsageError(f"--factory-arg {text!r} must read NAME=VALUE")
+        arguments[name] = value
+    return arguments
+
+
+def _states(given: list[str]) -> dict[str, str]:
+    """``INPUT=OUTPUT`` as a mapping.
+
+    >>> _states(["h=h_next"])
+    {'h': 'h_next'}
+    """
+    pairs = [text.partition("=")[::2] for text in given]
+    if not all(name and following for name, following in pairs):
+        raise UsageError(f"--state {given} must read INPUT=OUTPUT")
+    return dict(pairs)
+
+
 def summary(artifact: Artifact) -> dict[str, Any]:
     """What a user wants to know first."""
     manifest = artifact.manifest
-    memory = manifest.memory
     facts: dict[str, Any] = {
         "artifact": str(artifact.folder),
         "target": manifest.configuration.target,
-        "layers": len(manifest.layers),
-        "macs": sum(layer.macs for layer in manifest.layers),
+    }
+    if manifest.memory is not None:
+        facts |= {
+            "layers": len(manifest.layers),
+            "macs": sum(layer.macs for layer in manifest.layers),
+            **_memory(manifest.memory),
+        }
+    sizes = {record.path: record.bytes for record in manifest.files}
+    for model in manifest.models:
+        facts[model.file] = f"{sizes[model.file]:,} bytes, {model.precision} for {model.runtime}"
+    if manifest.build is not None:
+        facts["toolchain"] = manifest.build.version
+    check = manifest.check
+    facts["vectors"] = (
+        f"{check.vectors} bit-identical on {check.device}"
+        if check.identical
+        else f"{check.vectors}, not run: nothing here runs {manifest.configuration.target}"
+    )
+    return facts
+
+
+def _memory(memory: MemoryRecord) -> dict[str, Any]:
+    """Bytes by purpose; against the board's where there is an image."""
+    facts: dict[str, Any] = {
         "weights_bytes": memory.weights,
         "activations_bytes": memory.activations,
         "state_bytes": memory.state,
     }
-    if manifest.build is not None:
+    if memory.code is not None:
+        facts |= {"code_bytes": memory.code}
+    if memory.flash is not None:
         facts |= {
-            "code_bytes": memory.code,
             "runtime_bytes": memory.runtime,
             "stack_bytes": memory.stack,
             "flash_bytes": memory.flash,
@@ -161,12 +241,5 @@ def summary(artifact: Artifact) -> dict[str, Any]:
             "ram_bytes": memory.ram,
             "ram_available_bytes": memory.ram_available,
             "fits": True,
-            "toolchain": manifest.build.version,
         }
-    check = manifest.check
-    facts["vectors"] = (
-        f"{check.vectors} bit-identical on {check.device}"
-        if check.identical
-        else f"{check.vectors}, not run: nothing here runs {manifest.configuration.target}"
-    )
     return facts

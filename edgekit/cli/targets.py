@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.cli.render import Format, cell, facts_as, rows_as, show
 from edgekit.targets import legality
 from edgekit.targets.target import Target, builtin_targets, target
 
@@ -22,7 +23,7 @@ def list_targets(style: FormatOption = Format.TABLE) -> None:
         {
             "target": t.name,
             "family": t.family,
-            "core": t.core.name if t.core else None,
+            "core": processor(t),
             "flash_bytes": _bytes(t, program=True),
             "ram_bytes": _bytes(t, program=False),
             "clock_mhz": t.clock_hz / 1e6 if t.clock_hz else None,
@@ -57,6 +58,15 @@ def show_target(
             "features": tuple(sorted(t.features)),
             "clock_hz": t.clock_hz,
         }
+    if t.cpu is not None:
+        facts |= {
+            "cpu": t.cpu.name,
+            "architecture": t.cpu.architecture,
+            "features": tuple(sorted(t.features)),
+            "clock_hz": t.clock_hz,
+        }
+    for part in (t.computer, t.module):
+        facts |= _facts(part) if part is not None else {}
     for memory in t.memories:
         waits = "" if memory.wait_states is None else f", {memory.wait_states} wait states"
         facts[f"memory {memory.name}"] = (
@@ -72,10 +82,33 @@ def show_target(
     show(facts_as(facts, style))
 
 
+def processor(t: Target) -> str | None:
+    """Core of a microcontroller or processor of a computer, None where neither says enough."""
+    part = t.core or t.cpu
+    return None if part is None else part.name
+
+
 def formats(t: Target) -> tuple[str, ...]:
-    """Activation formats with kernels, and how floats are computed."""
+    """Activation formats with kernels, and how floats are computed; a GPU's number formats."""
+    if t.module is not None:
+        return (*t.module.formats, "fp32")
     hardware = legality.has_hardware_float(t)
     return ("int8", "int16", "float32" if hardware else "float32 (soft-float)")
+
+
+def _facts(part: Any) -> dict[str, Any]:
+    """The fields of a frozen value that a target has beside its own."""
+    own = ("name", "description", "formats")
+    return {f.name: _value(getattr(part, f.name)) for f in fields(part) if f.name not in own}
+
+
+def _value(value: Any) -> Any:
+    """A field as plain data; a value with fields of its own as text."""
+    if is_dataclass(value):
+        return " ".join(f"{f.name} {cell(_value(getattr(value, f.name)))}" for f in fields(value))
+    if isinstance(value, tuple):
+        return tuple(map(_value, value))
+    return value
 
 
 def _bytes(t: Target, *, program: bool) -> int | None:

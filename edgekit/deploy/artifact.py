@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from edgekit.bench import samples as measured
+from edgekit.bench.bench import bench
+from edgekit.bench.preprocessing import timed
+from edgekit.bench.protocol import Protocol
+from edgekit.bench.report import Report
+from edgekit.bench.subject import Subject
 from edgekit.deploy import benchmark, verification
 from edgekit.deploy.data import Samples, read_arrays, samples_for
-from edgekit.deploy.manifest import Manifest, check_files, read_manifest
+from edgekit.deploy.families.library import SOURCES
+from edgekit.deploy.machines import IMAGE, open_library
+from edgekit.deploy.manifest import Manifest, ModelFile, check_files, read_manifest
+from edgekit.deploy.runtime import RuntimeSession, open_runtime
 from edgekit.deploy.session import Session
-from edgekit.errors import DeviceMissingError, OutputError, UnsupportedError, UsageError
+from edgekit.errors import UnsupportedError, UsageError
 from edgekit.program import serialize
 from edgekit.program.ir import Array, Program
-from edgekit.targets.booted import BootedMachine
-from edgekit.targets.elf import Elf
-from edgekit.targets.emulated import EmulatedMachine
-from edgekit.targets.host import HostMachine
+from edgekit.targets.arm_cpu.shared import SharedObject
 from edgekit.targets.image import LinkedImage
 from edgekit.targets.library import Layer, Library
-from edgekit.targets.machine import Build, Machine
-from edgekit.targets.target import Target, target
+from edgekit.targets.machine import Build
+from edgekit.targets.target import ARM_CPU, Target, target
 
-SOURCES = "src"
-IMAGE = "image.elf"
 BOARD = "board.toml"
+PREPROCESSING = "preprocessing.json"
+STAND_INS = {"tensorrt": "onnxruntime"}
+"""Runtimes that are not here, and what executes their files in their place."""
+
 EMULATED_SAMPLES = 100
-"""Samples that verification runs in an emulator unless told otherwise."""
+"""Samples, or steps of sequences, that verification runs in an emulator unless told otherwise."""
 
 Data = Path | str | Mapping[str, Array] | Array
 
@@ -55,7 +65,7 @@ class Artifact:
 
     @cached_property
     def program(self) -> Program:
-        """What the generated code computes, in its order."""
+        """What the generated code computes, in its order; without such code the float model."""
         return serialize.read(self.folder)
 
     @cached_property
@@ -72,8 +82,14 @@ class Artifact:
 
     @cached_property
     def library(self) -> Library:
-        """The generated C."""
+        """The generated C.
+
+        Raises:
+            UnsupportedError: there is none for this family of targets.
+        """
         interface = self.manifest.interface
+        if interface is None:
+            raise UnsupportedError(f"{self.folder}: {self.manifest.family} artifacts hold no C")
         inside = f"{SOURCES}/"
         files: dict[str, str | bytes] = {
             record.path.removeprefix(inside): (self.folder / record.path).read_bytes()
@@ -97,12 +113,14 @@ class Artifact:
         )
 
     @property
-    def _linked(self) -> LinkedImage | None:
-        """Its image, None where nothing was linked."""
+    def _built(self) -> LinkedImage | SharedObject | None:
+        """What was linked, None where nothing was."""
         record = self.manifest.build
         if record is None:
             return None
         build = Build(record.toolchain, record.version, record.flags)
+        if self.manifest.family == ARM_CPU:
+            return SharedObject.of(self.folder / f"lib{self.manifest.configuration.name}.so", build)
         return LinkedImage(self.folder / IMAGE, build, self.manifest.configuration.stack_bytes)
 
     @property
@@ -111,24 +129,63 @@ class Artifact:
         own = self.target.devices
         return own if "local" in own else (*own, "local")
 
-    def open(self, device: str | None = None) -> Session:
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """What can execute it: ``c`` and the runtimes whose files it holds; the first is default.
+
+        For a Jetson ``onnxruntime`` stands in for TensorRT, with the very file that TensorRT gets.
+        """
+        own = () if self.manifest.interface is None else ("c",)
+        others = (STAND_INS.get(model.runtime, model.runtime) for model in self.manifest.models)
+        return tuple(dict.fromkeys((*own, *others)))
+
+    def open(
+        self, device: str | None = None, *, backend: str | None = None
+    ) -> Session | RuntimeSession:
         """Run it somewhere.
 
         Args:
             device: ``local`` (its C code compiled for this machine), ``emulator``, ``qemu``; None
                 for the target's own.
+            backend: ``c``, ``onnxruntime`` or ``litert``; None for the first of :attr:`backends`.
+                Other runtimes than C run on this machine: device ``local``.
 
         Raises:
-            UnsupportedError: no such device for this target; lists those there are.
+            UnsupportedError: no such device or back end for this target; lists those there are.
             ToolchainMissingError: no C compiler on this machine.
+            DeviceMissingError: the runtime is not installed.
         """
+        backend = backend or self.backends[0]
+        if backend not in self.backends:
+            raise UnsupportedError(
+                f"{self.target.name} has no back end {backend!r}; it has {', '.join(self.backends)}"
+            )
+        if backend != "c":
+            if device not in (None, "local"):
+                raise UnsupportedError(f"{backend} runs on device local, not on {device}")
+            model = self._model_for(backend)
+            return open_runtime(
+                self.program,
+                self.folder / model.file,
+                backend,
+                precision=model.precision,
+                has_reference=self.manifest.interface is not None,
+            )
         device = device or self.devices[0]
         if device not in self.devices:
             raise UnsupportedError(
                 f"{self.target.name} has no device {device!r}; it has {', '.join(self.devices)}"
             )
-        machine = open_library(self.library, self.target, device, self._linked)
+        machine = open_library(self.library, self.target, device, self._built)
         return Session(self.program, self.library, self.manifest.layers, machine, device)
+
+    def _model_for(self, backend: str) -> ModelFile:
+        """What a runtime executes: the first file for it, the others are baselines."""
+        return next(
+            model
+            for model in self.manifest.models
+            if STAND_INS.get(model.runtime, model.runtime) == backend
+        )
 
     def samples(self, data: Data | None, limit: int | None = None) -> tuple[Samples, int]:
         """Samples for its inputs, at most `limit`, and how many there were.
@@ -147,60 +204,104 @@ class Artifact:
         return (samples if limit is None else samples.first(limit)), len(samples)
 
     def verify(
-        self, data: Data | None = None, *, device: str | None = None, limit: int | None = None
+        self,
+        data: Data | None = None,
+        *,
+        device: str | None = None,
+        backend: str | None = None,
+        limit: int | None = None,
     ) -> verification.VerifyReport:
-        """Compare the deployed code with its exact reference and any float model.
+        """Compare what was deployed with its exact reference and any float model.
 
         Args:
-            data: samples, labels optional; see :mod:`edgekit.deploy.data`. None takes the
-                artifact's test vectors.
+            data: samples, or sequences for a Program with state, labels optional; see
+                :mod:`edgekit.deploy.data`. None takes the artifact's test vectors.
             device: see :meth:`open`.
-            limit: samples to run; None for all on the host and the first hundred in an emulator.
+            backend: see :meth:`open`; only C is held to the bit.
+            limit: samples to run; None for all on the host and the first in an emulator, a hundred
+                or those with a hundred steps.
 
         Raises:
             InvalidDataError: the data does not fit the inputs.
+            UnsupportedError: sequences, and a device or a runtime that carries no state.
         """
-        device = device or self.devices[0]
-        if limit is None and device != "local":
-            limit = EMULATED_SAMPLES
-        samples, available = self.samples(data, limit)
-        with self.open(device) as session:
-            return verification.verify(
-                session, samples, reference=self.reference, available=available
-            )
+        with self.open(device, backend=backend) as session:
+            samples, available = self.samples(data, limit)
+            if limit is None and session.device != "local":
+                samples = samples.first(max(1, EMULATED_SAMPLES // (samples.steps or 1)))
+            # Where no Program says what is computed, the root one is the float model itself.
+            reference = self.reference if session.has_reference else self.program
+            return verification.verify(session, samples, reference=reference, available=available)
+
+    def runtime_of(self, model: ModelFile) -> str:
+        """What executes a model file here."""
+        return STAND_INS.get(model.runtime, model.runtime)
 
     def bench(
         self,
         data: Data | None = None,
         *,
-        device: str | None = None,
-        protocol: benchmark.Protocol | None = None,
-    ) -> benchmark.BenchReport:
-        """Cost of one inference on a device.
+        device: str | Sequence[str] | None = None,
+        backend: str | Sequence[str] | None = None,
+        baseline: str | Sequence[str] | None = None,
+        protocol: Protocol | None = None,
+        limit: int | None = None,
+        seed: int | None = None,
+        command: str | None = None,
+    ) -> Report:
+        """Cost of one inference, in every way that is asked for.
 
         Args:
-            data: the first sample is run; None for a seeded random input.
-            device: see :meth:`open`.
+            data: samples, labels optional; all are cycled where time is measured, the first is
+                counted in an emulator. None for a seeded random input. Of sequences every step is
+                an input, run from reset; they are stepped through where accuracy is counted.
+            device: of generated C, one or several; see :meth:`open`.
+            backend: one or several of :attr:`backends`; None for the first.
+            baseline: precisions to hold it against: ``fp32``, ``int8``.
             protocol: how real execution is measured.
+            limit: samples that accuracy is counted over, where there are labels; None for all
+                where time is measured and the first in an emulator, as for :meth:`verify`.
+            seed: of the random input; None for the artifact's own.
+            command: for the report; None for this process's.
+
+        Raises:
+            InvalidDataError: the data does not fit the inputs.
+            UnsupportedError: no such device, back end or baseline.
+            DeviceMissingError: a runtime is not installed.
+            VerificationError: generated C is not exact on the test vectors.
         """
+        protocol = protocol or Protocol()
+        with benchmark.typed_errors(self.folder):
+            subject = benchmark.subject_for(self)
+            ways = benchmark.ways_of(
+                self,
+                subject,
+                devices=benchmark.names_of(device),
+                backends=benchmark.names_of(backend),
+                baselines=benchmark.names_of(baseline),
+                threads=protocol.threads,
+            )
+            samples = self._bench_samples(subject, data, seed)
+            here = protocol if "local" in self.target.devices else None
+            return bench(
+                subject,
+                ways,
+                samples,
+                protocol,
+                command=command if command is not None else shlex.join(sys.argv),
+                vectors=read_arrays(self.folder / "vectors.npz"),
+                limit=limit,
+                preprocessing=timed(self.folder, subject, samples, here),
+            )
+
+    def _bench_samples(
+        self, subject: Subject, data: Data | None, seed: int | None
+    ) -> measured.Samples:
         if data is None:
-            inputs: Mapping[str, Array] = benchmark.seeded_inputs(
-                self.program, self.manifest.configuration.seed
-            )
-            source = f"random, seed {self.manifest.configuration.seed}"
-        else:
-            inputs = self.samples(data, 1)[0][0]
-            file = Path(data).name if isinstance(data, str | Path) else "the data"
-            source = f"first sample of {file}"
-        with self.open(device) as session:
-            return benchmark.bench(
-                session,
-                self.manifest,
-                inputs,
-                source=source,
-                target=self.target,
-                protocol=protocol or benchmark.Protocol(),
-            )
+            own = self.manifest.configuration.seed
+            return measured.seeded(subject.inputs, own if seed is None else seed)
+        source = Path(data).name if isinstance(data, str | Path) else "the data"
+        return benchmark.bench_samples(self.samples(data)[0], source)
 
 
 def _vectors(folder: Path) -> dict[str, Array]:
@@ -218,29 +319,3 @@ def load(folder: Path | str) -> Artifact:
     manifest = read_manifest(path)
     check_files(manifest, path)
     return Artifact(path, manifest)
-
-
-def open_library(
-    library: Library, where: Target, device: str, linked: LinkedImage | None
-) -> Machine:
-    """A machine that runs a library.
-
-    Args:
-        library: the generated C.
-        where: what it was built for.
-        device: ``local``, ``emulator`` or ``qemu``.
-        linked: the image that it was built into, for the emulator and QEMU.
-
-    Raises:
-        DeviceMissingError: no such device.
-        ToolchainMissingError: what the device needs is not installed.
-    """
-    if device == "local":
-        return HostMachine(library, library.blob)
-    if device not in ("emulator", "qemu"):
-        raise DeviceMissingError(f"no device {device!r}; known: local, emulator, qemu")
-    if linked is None:
-        raise OutputError("the artifact has no image; export it for a microcontroller")
-    if device == "qemu":
-        return BootedMachine(library, where, linked)
-    return EmulatedMachine(library, where, Elf.read(linked.path), build=linked.build)

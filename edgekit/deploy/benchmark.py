@@ -1,233 +1,330 @@
-"""What an artifact costs on a device, with the provenance of every figure."""
+"""What an artifact costs on the devices that are here; the figures are :mod:`edgekit.bench`'s.
+
+A session on this machine is measured. An emulator counts instructions, and its latency is modelled
+from them where the core and its clock are known; its wall time is never a figure.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.deploy.manifest import Manifest
-from edgekit.deploy.session import Inputs, LayerProfile, Profile, Session
+from edgekit.bench.bench import MismatchError, Way
+from edgekit.bench.boundary import BoundaryError
+from edgekit.bench.fields import ReportError
+from edgekit.bench.main import baseline_precision
+from edgekit.bench.protocol import Latency, Protocol
+from edgekit.bench.report import LayerCost
+from edgekit.bench.runners import RUNTIMES, open_model
+from edgekit.bench.runners.base import Cost, Inputs, Runner, RunnerError, RuntimeMissingError
+from edgekit.bench.samples import Samples, seeded
+from edgekit.bench.subject import Subject
+from edgekit.deploy.data import Samples as Data
+from edgekit.deploy.manifest import FILE_NAME, Manifest
+from edgekit.deploy.ondevice import ports_of, subject_of
+from edgekit.deploy.session import Profile, Session
+from edgekit.errors import (
+    DeviceMissingError,
+    InvalidDataError,
+    OutputError,
+    UnsupportedError,
+    UsageError,
+    VerificationError,
+)
 from edgekit.program.ir import Array, Program
+from edgekit.program.plan import MemoryPlan, allocate
+from edgekit.targets.c.emit import bind, scratch_bytes
 from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
-from edgekit.version import edgekit_version
 
-SCHEMA = 1
-Provenance = Literal["measured", "modelled", "estimated", "counted"]
-UNSTABLE_COV = 0.1
-"""Coefficient of variation above which a measurement is called unstable."""
+if TYPE_CHECKING:
+    from edgekit.deploy.artifact import Artifact
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Time of one inference in milliseconds.
-
-    Attributes:
-        provenance: ``measured`` on a real device, ``modelled`` from counted instructions.
-        p50, p90, p99: percentiles; equal for modelled figures.
-        first: the first run, before the warm-up; None for modelled figures.
-        cov: coefficient of variation, None for modelled figures.
-        samples: raw samples of measured figures.
-    """
-
-    provenance: Provenance
-    p50: float
-    p90: float
-    p99: float
-    first: float | None = None
-    cov: float | None = None
-    samples: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class BenchReport:
-    """Cost of one inference.
-
-    Attributes:
-        schema: version of this structure.
-        edgekit: version that measured.
-        name: of the network.
-        model_sha256: of the source model's file.
-        target: what it was built for.
-        device: where it ran.
-        input: where the input came from.
-        macs: multiply-accumulates.
-        instructions: issued instructions, counted; None where the device cannot count.
-        cycles: modelled, None where there is no model.
-        clock_hz: of the board; None for a generic core, and on a device that does not stand for
-            the target: a board's C code on this machine.
-        latency_ms: None where neither measured nor modelled.
-        energy_uj: None: no figure is better than a guessed one.
-        stack_bytes: high-water mark, counted.
-        ram_bytes, flash_bytes: from the artifact's linked image; None without one, and on a device
-            that does not stand for the target.
-        toolchain, toolchain_version, flags: how the code that ran was compiled.
-        layers: the same per layer.
-        warnings: what to mind when reading the figures.
-    """
-
-    schema: int
-    edgekit: str
-    name: str
-    model_sha256: str
-    target: str
-    device: str
-    input: str
-    macs: int
-    instructions: int | None
-    cycles: float | None
-    clock_hz: int | None
-    latency_ms: Latency | None
-    energy_uj: None
-    stack_bytes: int | None
-    ram_bytes: int | None
-    flash_bytes: int | None
-    toolchain: str | None
-    toolchain_version: str | None
-    flags: tuple[str, ...]
-    layers: tuple[LayerProfile, ...]
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How real execution is measured.
-
-    Attributes:
-        warmup: runs that are not counted, after the first.
-        iterations: counted runs at least.
-        min_seconds: counted time at least.
-    """
-
-    warmup: int = 10
-    iterations: int = 50
-    min_seconds: float = 0.5
-
-
-def bench(
-    session: Session,
-    manifest: Manifest,
-    inputs: Inputs,
-    *,
-    source: str,
-    target: Target,
-    protocol: Protocol = Protocol(),
-) -> BenchReport:
-    """Measure or count one inference.
+class SessionRunner(Runner):
+    """An opened artifact, as something that can be measured.
 
     Args:
-        session: the artifact, opened.
-        manifest: of the artifact.
-        inputs: what to run; cost may depend on the data.
-        source: where the input came from, for the report.
-        target: what the artifact was built for.
-        protocol: of real execution.
+        session: its generated code on a device.
+        subject: what the artifact says of itself.
+        target: what it was built for.
+        notes: what to mind, known before anything runs.
     """
-    profile = session.profile(inputs)
-    stands_for_target = session.device in target.devices
-    clock_hz = target.clock_hz if stands_for_target else None
-    build = session.build
-    latency, warnings = _latency(session, profile, inputs, clock_hz, protocol)
-    if not stands_for_target:
-        warnings.append(
-            f"{session.device} is not {target.name}: time, compiler and flags are this machine's"
+
+    name = "c"
+    kernels = "portable C99"
+    is_exact = True
+
+    def __init__(
+        self, session: Session, subject: Subject, target: Target, *, notes: Iterable[str] = ()
+    ) -> None:
+        super().__init__(subject.inputs, subject.outputs, precision=subject.identity.precision)
+        self.version = subject.edgekit
+        self.device = session.device
+        self.is_simulated = session.is_simulated
+        self.notes = tuple(notes)
+        if session.build is not None:
+            self.toolchain = session.build.toolchain
+            self.toolchain_version = session.build.version
+            self.flags = session.build.flags
+        self._session = session
+        self.on_target = session.device in target.devices
+        self._clock_hz = target.clock_hz if self.on_target else None
+
+    def close(self) -> None:
+        """Release the device."""
+        self._session.close()
+
+    def prepare(self, inputs: Inputs) -> list[bytes]:
+        """Bytes of every input, as the arena takes them."""
+        return self._session.prepare(inputs)
+
+    def invoke(self, prepared: list[bytes]) -> list[bytes]:
+        """Copy the inputs in, run, copy the outputs out."""
+        return self._session.execute(prepared)
+
+    def results(self, raw: list[bytes]) -> dict[str, Array]:
+        """See :meth:`edgekit.bench.runners.base.Runner.results`."""
+        return self._session.results(raw)
+
+    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
+        """See :meth:`edgekit.bench.runners.base.Runner.end_of`."""
+        if not self._session.carries_state:
+            return None
+        steps = {name: np.stack([step[name] for step in sequence]) for name in sequence[0]}
+        results = self._session.run_sequence_named(steps)
+        return {name: values[-1] for name, values in results.items()}
+
+    def cost(self, samples: Sequence[Inputs], protocol: Protocol) -> Cost:
+        """Measured where the device is real, counted where it is not."""
+        session = self._session
+        if session.is_simulated:
+            return self._counted(session.profile(samples[0]))
+        cost = super().cost(samples, protocol)
+        layers = session.profile(samples[0]).layers
+        return replace(cost, layers=tuple(LayerCost(**asdict(layer)) for layer in layers))
+
+    def _counted(self, profile: Profile) -> Cost:
+        latency, warning = self._modelled(profile)
+        return Cost(
+            latency_ms=latency,
+            samples=1,
+            layers=tuple(LayerCost(**asdict(layer)) for layer in profile.layers),
+            instructions=profile.instructions,
+            cycles=profile.cycles,
+            clock_hz=self._clock_hz,
+            stack_bytes=profile.stack_bytes,
+            warnings=(warning,),
         )
-    elif manifest.build is not None and build != Build(**asdict(manifest.build)):
-        warnings.append(
-            f"{session.device} ran another build than the artifact's: "
-            f"{build.version if build else 'unknown'} instead of {manifest.build.version}"
+
+    def _modelled(self, profile: Profile) -> tuple[Latency | None, str]:
+        """Where cycles and clock are known.
+
+        Returns:
+            The latency, None where there is no honest figure, and what to say about it.
+        """
+        if profile.instructions is None:
+            return None, f"{self.device}: the run was too long for the counter of instructions"
+        if profile.cycles is None:
+            return None, f"{self.device} counts instructions; nothing models cycles or latency"
+        if self._clock_hz is None:
+            return None, "a generic core has no clock: name a board for a latency"
+        milliseconds = 1e3 * profile.cycles / self._clock_hz
+        return Latency.modelled(milliseconds), (
+            "latency is modelled from a per-core table at zero wait states"
         )
-    return BenchReport(
-        schema=SCHEMA,
-        edgekit=edgekit_version(),
-        name=manifest.configuration.name,
-        model_sha256=manifest.model.sha256,
-        target=manifest.configuration.target,
-        device=session.device,
-        input=source,
-        macs=sum(layer.macs for layer in profile.layers),
-        instructions=profile.instructions,
-        cycles=profile.cycles,
-        clock_hz=clock_hz,
-        latency_ms=latency,
-        energy_uj=None,
-        stack_bytes=profile.stack_bytes,
-        ram_bytes=manifest.memory.ram if stands_for_target else None,
-        flash_bytes=manifest.memory.flash if stands_for_target else None,
-        toolchain=build.toolchain if build else None,
-        toolchain_version=build.version if build else None,
-        flags=build.flags if build else (),
-        layers=profile.layers,
-        warnings=tuple(warnings),
+
+
+def ways_of(
+    artifact: Artifact,
+    subject: Subject,
+    *,
+    devices: Sequence[str],
+    backends: Sequence[str],
+    baselines: Sequence[str],
+    threads: int,
+) -> list[Way]:
+    """Generated C on every device, other runtimes on this machine, then the baselines.
+
+    Args:
+        artifact: what is run.
+        subject: what it says of itself.
+        devices: of generated C; none for the target's own.
+        backends: none for the artifact's first.
+        baselines: precisions, ``fp32`` and ``int8``.
+        threads: that a runtime may use.
+
+    Raises:
+        UnsupportedError: the artifact has no such device, back end or baseline.
+    """
+    ways = []
+    for backend in backends or artifact.backends[:1]:
+        if backend == "c":
+            names = devices or artifact.devices[:1]
+            ways += [_generated(artifact, subject, device) for device in names]
+        else:
+            ways.append(_runtime(artifact, subject, backend, subject.identity.precision, threads))
+    for name in baselines:
+        way = _runtime(artifact, subject, None, baseline_precision(name), threads)
+        ways.append(replace(way, role="baseline"))
+    return ways
+
+
+def _generated(artifact: Artifact, subject: Subject, device: str) -> Way:
+    """Its own code on a device."""
+
+    def opened() -> SessionRunner:
+        session = artifact.open(device, backend="c")
+        assert isinstance(session, Session)
+        notes = _foreign(artifact.manifest, artifact.target, device, session.build)
+        return SessionRunner(session, subject, artifact.target, notes=notes)
+
+    return Way(opened)
+
+
+def _foreign(manifest: Manifest, target: Target, device: str, build: Build | None) -> Iterator[str]:
+    """Where what ran is not what was deployed; `build` is None where none of ours ran."""
+    if device not in target.devices:
+        yield f"{device} is not {target.name}: time, compiler and flags are this machine's"
+        return
+    own = manifest.build
+    if own is not None and build is not None and build != Build(**asdict(own)):
+        yield (
+            f"{device} ran another build than the artifact's: "
+            f"{build.version} instead of {own.version}"
+        )
+
+
+def _runtime(
+    artifact: Artifact, subject: Subject, backend: str | None, precision: str, threads: int
+) -> Way:
+    """A model file on this machine; None for the first runtime that has one.
+
+    Raises:
+        UnsupportedError: the artifact holds no such file.
+    """
+    held = [(artifact.runtime_of(model), model) for model in artifact.manifest.models]
+    for runtime, model in held:
+        if backend in (None, runtime) and model.precision == precision and runtime in RUNTIMES:
+            opened = partial(
+                _opened, artifact, subject, runtime, file=model.file, precision=precision
+            )
+            return Way(partial(opened, threads=threads))
+    there = ", ".join(f"{runtime} {model.precision}" for runtime, model in held)
+    raise UnsupportedError(
+        f"{artifact.folder}: no file for {backend or 'a runtime'} in {precision}; "
+        f"it holds {there or 'none for other runtimes'}"
     )
 
 
-def _latency(
-    session: Session,
-    profile: Profile,
-    inputs: Inputs,
-    clock_hz: int | None,
-    protocol: Protocol,
-) -> tuple[Latency | None, list[str]]:
-    """Measured where the device is real, modelled where its cycles and clock are known.
-
-    Returns:
-        The latency, None where there is no honest figure, and what to say about it.
-    """
-    if not session.is_simulated:
-        latency = measure(session, inputs, protocol)
-        unstable = latency.cov is not None and latency.cov > UNSTABLE_COV
-        return latency, [f"unstable: the samples vary by {latency.cov:.0%}"] if unstable else []
-    if profile.instructions is None:
-        return None, [f"{session.device}: the run was too long for the counter of instructions"]
-    if profile.cycles is None:
-        return None, [f"{session.device} counts instructions; nothing models cycles or latency"]
-    if clock_hz is None:
-        return None, ["a generic core has no clock: name a board for a latency"]
-    modelled = 1e3 * profile.cycles / clock_hz
-    words = "latency is modelled from a per-core table at zero wait states"
-    return Latency("modelled", modelled, modelled, modelled), [words]
+def _opened(
+    artifact: Artifact, subject: Subject, runtime: str, *, file: str, precision: str, threads: int
+) -> Runner:
+    """A model file in its runtime on this machine."""
+    runner = open_model(
+        runtime,
+        artifact.folder / file,
+        subject.inputs,
+        subject.outputs,
+        precision=precision,
+        threads=threads,
+    )
+    runner.on_target = runner.device in artifact.target.devices
+    runner.notes = tuple(_foreign(artifact.manifest, artifact.target, runner.device, None))
+    return runner
 
 
-def measure(session: Session, inputs: Inputs, protocol: Protocol) -> Latency:
-    """Wall time of `session.run`, the first run apart."""
-    first = _once(session, inputs)
-    for _ in range(protocol.warmup):
-        session.run(inputs)
-    samples: list[float] = []
-    begin = time.perf_counter()
-    while len(samples) < protocol.iterations or time.perf_counter() - begin < protocol.min_seconds:
-        samples.append(_once(session, inputs))
-    p50, p90, p99 = (float(p) for p in np.percentile(samples, [50, 90, 99]))
-    deviation = statistics.pstdev(samples)
-    cov = deviation / statistics.fmean(samples)
-    return Latency("measured", p50, p90, p99, first, cov, tuple(samples))
+def subject_for(artifact: Artifact) -> Subject:
+    """What the artifact says of itself, with the hash of its manifest and the map of its arena."""
+    manifest, program = artifact.manifest, artifact.program
+    plan = _plan(manifest, program, artifact.target.features)
+    subject = subject_of(manifest, program, plan=plan)
+    digest = hashlib.sha256((artifact.folder / FILE_NAME).read_bytes()).hexdigest()
+    return replace(subject, identity=replace(subject.identity, artifact_sha256=digest))
 
 
-def _once(session: Session, inputs: Inputs) -> float:
-    begin = time.perf_counter_ns()
-    session.run(inputs)
-    return (time.perf_counter_ns() - begin) / 1e6
+def _plan(manifest: Manifest, program: Program, features: frozenset[str]) -> MemoryPlan | None:
+    """The plan behind the artifact's offsets; None where this edgekit would place otherwise."""
+    if manifest.interface is None:
+        return None
+    try:
+        calls = bind(program, features)
+    except UnsupportedError:
+        return None
+    plan = allocate(program, {name: scratch_bytes(call) for name, (_, call) in calls.items()})
+    placed = {tensor: b.offset for b in plan.buffers for tensor in b.tensors}
+    same = plan.arena_bytes == manifest.interface.arena_bytes and all(
+        placed.get(tensor, offset) == offset
+        for layer in manifest.layers
+        for tensor, offset in zip(layer.outputs, layer.offsets, strict=True)
+    )
+    return plan if same else None
+
+
+def bench_samples(data: Data, source: str) -> Samples:
+    """A data set in the form that is measured: of sequences every step is an input."""
+    return Samples(
+        _inputs_of(data.inputs, data.steps),
+        _inputs_of(data.real, data.steps),
+        data.labels,
+        source,
+        data.steps,
+    )
+
+
+def _inputs_of(arrays: Mapping[str, Array], steps: int | None) -> list[dict[str, Array]]:
+    """Single inputs by name, from arrays [N, ...] or [N, T, ...]."""
+    if steps is not None:
+        arrays = {name: values.reshape(-1, *values.shape[2:]) for name, values in arrays.items()}
+    count = len(next(iter(arrays.values())))
+    return [{name: values[i] for name, values in arrays.items()} for i in range(count)]
 
 
 def seeded_inputs(program: Program, seed: int = 0) -> Mapping[str, Array]:
     """One input drawn at random: integers over their whole range, floats of standard normal."""
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, Array] = {}
-    for boundary, tensor in zip(program.inputs, program.input_tensors, strict=True):
-        if tensor.dtype.is_integer:
-            low, high = tensor.dtype.limits
-            values: Array = rng.integers(low, high, boundary.source_shape, endpoint=True)
-        else:
-            values = rng.standard_normal(boundary.source_shape)
-        drawn[boundary.name] = values.astype(tensor.dtype.value)
-    return drawn
+    return seeded(ports_of(program)[0], seed).inputs[0]
+
+
+@contextmanager
+def typed_errors(folder: Path) -> Iterator[None]:
+    """What measuring raises, as edgekit's own errors.
+
+    Raises:
+        DeviceMissingError: a runtime is not installed.
+        UnsupportedError: a runtime refuses its file.
+        InvalidDataError: samples do not fit.
+        VerificationError: generated C is not exact.
+        OutputError: the artifact holds something impossible.
+    """
+    try:
+        yield
+    except RuntimeMissingError as error:
+        raise DeviceMissingError(str(error)) from error
+    except RunnerError as error:
+        raise UnsupportedError(str(error)) from error
+    except BoundaryError as error:
+        raise InvalidDataError(str(error)) from error
+    except MismatchError as error:
+        raise VerificationError(f"{folder}: {error}; please report it") from error
+    except ReportError as error:
+        raise OutputError(f"{folder}: {error}") from error
+
+
+def names_of(text: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One name, several, or a comma list.
+
+    >>> names_of("emulator,local"), names_of(None), names_of(["c"])
+    (('emulator', 'local'), (), ('c',))
+    """
+    parts = text.split(",") if isinstance(text, str) else (text or ())
+    names = tuple(dict.fromkeys(part.strip() for part in parts))
+    if "" in names:
+        raise UsageError(f"{text!r} holds an empty name")
+    return names

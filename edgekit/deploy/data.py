@@ -5,6 +5,9 @@ a model with one input also takes ``x``, ``X``, ``inputs`` or ``x_test``. Labels
 ``labels`` or ``y_test``. Values in the input's own dtype are taken as they are; others are real
 numbers, which an integer input quantises with its scale and zero point. A file of integers that
 carries scalar ``scale`` and ``zero_point`` describes real numbers, unless they are the input's own.
+
+For a Program with state an array may have a further axis behind the first, which counts the steps
+of a sequence: [N, T, ...]. Every input then has as many, and a label belongs to a whole sequence.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,14 +55,17 @@ class Samples:
     """Inputs by name, first axis counts, and labels where there are any.
 
     Attributes:
-        inputs: array[N, ...] by input name, in the program's dtype and source shape.
+        inputs: array[N, ...] by input name, in the program's dtype and source shape; [N, T, ...]
+            where samples are sequences.
         real: the same before any quantisation, float32: what the float model is given.
         labels: int64[N] or None.
+        steps: T where samples are sequences, each from reset; None where each is one input.
     """
 
     inputs: Mapping[str, Array]
     real: Mapping[str, Array]
     labels: Array | None
+    steps: int | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -72,11 +78,11 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """At most `count` samples from the front."""
-        labels = None if self.labels is None else self.labels[:count]
-        return Samples(
-            {n: v[:count] for n, v in self.inputs.items()},
-            {n: v[:count] for n, v in self.real.items()},
-            labels,
+        return replace(
+            self,
+            inputs={n: v[:count] for n, v in self.inputs.items()},
+            real={n: v[:count] for n, v in self.real.items()},
+            labels=None if self.labels is None else self.labels[:count],
         )
 
 
@@ -127,22 +133,25 @@ def samples_for(
     """The data set as the program's inputs.
 
     Args:
-        program: whose inputs to match.
+        program: whose inputs to match; with state it also takes sequences. A sequence of one step
+            is an input like any other.
         source: see :func:`read_arrays`.
         raw: refuse anything that is not in the input's dtype already.
 
     Raises:
-        InvalidDataError: keys, shapes or counts do not fit, no samples, NaN.
+        InvalidDataError: keys, shapes or counts of samples or steps do not fit, none of them, NaN.
     """
     arrays = read_arrays(source)
     found: dict[str, Array] = {}
     real: dict[str, Array] = {}
     used: set[str] = set()
+    steps: dict[str, int | None] = {}
     for boundary in program.inputs:
         key = _input_key(program, boundary, arrays)
         used.add(key)
         tensor = program.tensors[boundary.tensor]
-        values = _shaped(arrays[key], boundary, key)
+        steps[boundary.name] = _steps(arrays[key], boundary, key, sequences=bool(program.state))
+        values = _shaped(arrays[key], boundary, steps[boundary.name])
         found[boundary.name], real[boundary.name] = _typed(values, tensor, key, arrays, raw=raw)
     counts = {name: len(values) for name, values in found.items()}
     if len(set(counts.values())) != 1:
@@ -150,8 +159,12 @@ def samples_for(
     count = next(iter(counts.values()))
     if count == 0:
         raise InvalidDataError("there are no samples")
+    if len(set(steps.values())) != 1:
+        counts = {name: number or 1 for name, number in steps.items()}
+        raise InvalidDataError(f"inputs have different numbers of steps: {counts}")
     rest = {key: values for key, values in arrays.items() if key not in used}
-    return Samples(found, real, None if raw else _labels(rest, count))
+    labels = None if raw else _labels(rest, count)
+    return Samples(found, real, labels, next(iter(steps.values())))
 
 
 def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]) -> str:
@@ -171,16 +184,38 @@ def _input_key(program: Program, boundary: Boundary, arrays: Mapping[str, Array]
     )
 
 
-def _shaped(values: Array, boundary: Boundary, key: str) -> Array:
-    """[N, *source_shape]; samples may lack axes of extent 1, such as batch and channel."""
+def _steps(values: Array, boundary: Boundary, key: str, *, sequences: bool) -> int | None:
+    """The number of steps of each sample, None where it is one input.
+
+    Samples and steps may lack axes of extent 1, such as batch and channel.
+
+    Raises:
+        InvalidDataError: neither [N, *source_shape] nor, where there may be sequences,
+            [N, T, *source_shape], or T is 0.
+    """
     shape = boundary.source_shape
-    wanted = [d for d in shape if d != 1]
-    if values.ndim == 0 or [d for d in values.shape[1:] if d != 1] != wanted:
-        raise InvalidDataError(
-            f"array {key!r} has shape {list(values.shape)}, must be [N, "
-            f"{', '.join(map(str, shape[1:] if shape[:1] == (1,) else shape))}]"
-        )
-    return values.reshape(len(values), *shape)
+    if values.ndim > 0 and _without_ones(values.shape[1:]) == _without_ones(shape):
+        return None
+    if sequences and values.ndim > 1 and _without_ones(values.shape[2:]) == _without_ones(shape):
+        steps: int = values.shape[1]
+        if steps == 0:
+            raise InvalidDataError(f"array {key!r} has shape {list(values.shape)}: no steps")
+        return steps
+    wanted = ", ".join(map(str, shape[1:] if shape[:1] == (1,) else shape))
+    raise InvalidDataError(
+        f"array {key!r} has shape {list(values.shape)}, must be [N, {wanted}]"
+        + f" or, as sequences, [N, T, {wanted}]" * sequences
+    )
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [extent for extent in shape if extent != 1]
+
+
+def _shaped(values: Array, boundary: Boundary, steps: int | None) -> Array:
+    """[N, *source_shape], or [N, T, *source_shape]."""
+    time = () if steps is None else (steps,)
+    return values.reshape(len(values), *time, *boundary.source_shape)
 
 
 def _typed(

@@ -1,45 +1,27 @@
-"""Export: a model file becomes an artifact for a target."""
+"""Export: a model becomes an artifact for a target."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from edgekit.deploy.artifact import BOARD, IMAGE, SOURCES, Artifact, load, open_library
-from edgekit.deploy.benchmark import seeded_inputs
-from edgekit.deploy.manifest import (
-    SCHEMA,
-    BuildRecord,
-    Configuration,
-    Interface,
-    Manifest,
-    MemoryRecord,
-    VectorCheck,
-)
-from edgekit.deploy.session import Session
-from edgekit.deploy.source import Calibration, Source, read_source, refuse_module, take_program
+from edgekit.data.preprocessing import Preprocessing
+from edgekit.deploy.artifact import BOARD, PREPROCESSING, Artifact, load
+from edgekit.deploy.families import FAMILIES
+from edgekit.deploy.families.family import Job, Parts
+from edgekit.deploy.manifest import SCHEMA, Configuration, Manifest
+from edgekit.deploy.ondevice import write_kit
+from edgekit.deploy.source import Calibration, Source, read_source, take_program
 from edgekit.deploy.staging import check_destination, staged
-from edgekit.errors import UsageError, VerificationError
+from edgekit.errors import InvalidDataError, UsageError
 from edgekit.program import serialize
-from edgekit.program.fuse import fuse_residual
-from edgekit.program.interpret import Interpreter
-from edgekit.program.ir import Array, Program
-from edgekit.targets.c.emit import Emission, emit, library_name
-from edgekit.targets.c.extras import Vector, companion_files
-from edgekit.targets.host import write_files
-from edgekit.targets.image import Image, build_image
-from edgekit.targets.qemu import QEMU
-from edgekit.targets.target import Target, target
-from edgekit.targets.toolchain import find_toolchain
+from edgekit.program.ir import Program
+from edgekit.targets.c.emit import library_name
+from edgekit.targets.target import Target
+from edgekit.targets.target import target as find_target
 from edgekit.version import edgekit_version, library_versions
-
-VECTORS = 2
-"""Test vectors in an artifact."""
 
 
 def export(
@@ -48,18 +30,25 @@ def export(
     *,
     target: str,
     calibration: Calibration | None = None,
+    weights: Path | str | None = None,
+    preprocessing: Path | str | None = None,
     output: Path | str | None = None,
     name: str | None = None,
     **options: object,
 ) -> Artifact:
-    """Turn a model into an artifact: C sources, an image for the target, vectors, a manifest.
+    """Turn a model into an artifact: what runs on the target, vectors, a manifest.
 
     Args:
-        model: path of a ``.tflite`` or ``.onnx`` file, or a Program.
-        example_inputs: for modules; a file needs none.
+        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, a ``torch.nn.Module``, an
+            ``ExportedProgram``, ``"package.module:factory"``, or a Program.
+        example_inputs: what a module's ``forward`` takes: a tensor or array, a tuple of them, or
+            a dict by argument. Deployment is for a batch of 1; files know their inputs.
         target: name of a target (``edgekit targets list``), or the path of a board's TOML file.
-        calibration: representative inputs that quantise a float ``.onnx`` model: the path of an
-            ``.npz`` file, arrays by input name, or one array. First axis counts samples.
+        calibration: representative inputs that quantise a float model: the path of an ``.npz``
+            file, arrays by input name, or one array. First axis counts samples.
+        weights: ``.safetensors`` file with the state of the factory's module.
+        preprocessing: JSON file that says what happens to raw data before it becomes the input;
+            the artifact carries it, and benchmarks time it apart.
         output: folder to make; default ``build/<name>-<target>``. An artifact there is replaced.
         name: of the network, prefix of every C symbol; default the file's name.
         options: further fields of :class:`~edgekit.deploy.manifest.Configuration`.
@@ -73,55 +62,69 @@ def export(
         ToolchainMissingError: no compiler for the target.
         VerificationError: the compiled code differs from its reference; a bug, please report it.
     """
-    if not isinstance(model, str | Path | Program):
-        refuse_module(model)
     if not isinstance(target, str):
         raise UsageError(f"target is {target!r}, must be the name of one")
     if output is not None and not isinstance(output, str | Path):
         raise UsageError(f"output is {output!r}, must be a path")
-    if example_inputs is not None:
-        raise UsageError("example_inputs belong to modules; a model file knows its inputs")
-    where = _target(target)
+    where = find_target(target)
+    if weights is not None:
+        options["weights"] = Path(weights).name
     configuration = _configuration(_stem(model), where, name, options)
     folder = Path(output) if output is not None else _default_output(configuration, where)
     check_destination(folder)
-    toolchain = None if where.core is None else find_toolchain(configuration.toolchain or None)
+    declared = None if preprocessing is None else read_preprocessing(Path(preprocessing))
+    family = FAMILIES[where.family]
+    tools = family.find_tools(where, configuration)
     if isinstance(model, Program):
-        if calibration is not None:
-            raise UsageError("calibration data is for float .onnx models")
+        if calibration is not None or example_inputs is not None or weights is not None:
+            raise UsageError("a Program is deployed as it is: leave calibration and weights out")
         source = take_program(model, where, configuration)
     else:
-        source = read_source(Path(str(model)), where, configuration, calibration)
-    program, _ = fuse_residual(source.program)
-    emission = emit(
-        program,
-        features=where.features,
-        separate_weights=configuration.separate_weights,
-        version=edgekit_version(),
-    )
+        source = read_source(
+            model,
+            where,
+            configuration,
+            calibration,
+            example_inputs=example_inputs,
+            weights=weights,
+        )
     with staged(folder) as stage:
-        image = None
-        if where.core is not None:
-            image = build_image(
-                emission.library,
-                where,
-                folder=stage / "work",
-                toolchain=toolchain,
-                stack_bytes=configuration.stack_bytes,
-            )
-            image.require_fit()
         if target.endswith(".toml"):
             shutil.copyfile(target, stage / BOARD)
-        _write(stage, emission, source, configuration, where, image)
+        if declared is not None:
+            text = declared.to_json()
+            (stage / PREPROCESSING).write_text(text, encoding="utf-8", newline="\n")
+        parts = family.build(Job(stage, source, configuration, where, tools))
+        manifest = _manifest(source, configuration, where, parts).with_files(stage)
+        if parts.ondevice is not None:
+            write_kit(manifest, parts.ondevice, stage)
+        manifest.with_files(stage).write(stage)
     return load(folder)
 
 
-def _target(name: str) -> Target:
-    return target(name)
+def read_preprocessing(path: Path) -> Preprocessing:
+    """What a file declares to happen before the network.
+
+    Raises:
+        InvalidDataError: it cannot be read, or declares something else.
+    """
+    try:
+        return Preprocessing.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path}: cannot be read: {error}") from error
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from error
 
 
 def _stem(model: object) -> str:
-    return model.name if isinstance(model, Program) else Path(str(model)).stem
+    """The name that a model suggests for itself."""
+    if isinstance(model, Program):
+        return model.name
+    if isinstance(model, Path):
+        return model.stem
+    if isinstance(model, str):
+        return model.rpartition(":")[2] if ":" in model else Path(model).stem
+    return type(model).__name__.lower()
 
 
 def _configuration(
@@ -135,13 +138,8 @@ def _configuration(
     if unknown:
         raise UsageError(f"unknown options {unknown}; known: {sorted(known)}")
     text = serialize.encode(Configuration(where.name, network)) | dict(options)
-    shapes = options.get("input_shapes", {})
-    if not isinstance(shapes, Mapping):
-        raise UsageError(f"input_shapes is {shapes!r}, must be a mapping of names to shapes")
-    text["input_shapes"] = [
-        [key, list(shape) if isinstance(shape, list | tuple) else shape]
-        for key, shape in sorted(shapes.items())
-    ]
+    for key in ("input_shapes", "state", "factory_args"):
+        text[key] = _pairs(key, options.get(key, {}))
     try:
         configuration: Configuration = serialize.decode_dataclass(Configuration, text, "options")
     except serialize.FieldError as error:
@@ -156,43 +154,26 @@ def _configuration(
     return configuration
 
 
+def _pairs(key: str, given: object) -> list[list[object]]:
+    """A mapping, or pairs as the configuration keeps them, as pairs sorted by name."""
+    try:
+        items = dict(given)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise UsageError(f"{key} is {given!r}, must be a mapping") from None
+    return [
+        [name, list(value) if isinstance(value, list | tuple) else value]
+        for name, value in sorted(items.items())
+    ]
+
+
 def _default_output(configuration: Configuration, where: Target) -> Path:
     return Path("build") / f"{configuration.name}-{re.sub(r'[^a-z0-9.-]', '-', where.name)}"
 
 
-def _write(
-    stage: Path,
-    emission: Emission,
-    source: Source,
-    configuration: Configuration,
-    where: Target,
-    image: Image | None,
-) -> None:
-    """Fill the staging folder and run the test vectors on what was built."""
-    write_files(emission.library, stage / SOURCES)
-    serialize.save(emission.program, stage)
-    if source.reference is not None:
-        (stage / "reference").mkdir()
-        serialize.save(source.reference, stage / "reference")
-    arrays, vectors = _vectors(emission, configuration.seed)
-    np.savez(stage / "vectors.npz", allow_pickle=False, **arrays)
-    companions = companion_files(
-        emission,
-        vectors,
-        separate_weights=configuration.separate_weights,
-        seed=configuration.seed,
-        version=edgekit_version(),
-    )
-    for name, text in companions.items():
-        path = stage / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    if image is not None:
-        (stage / IMAGE).write_bytes(image.path.read_bytes())
-    check, stack = _check(emission, where, image, arrays)
-    if image is not None:
-        shutil.rmtree(image.folder)
-    manifest = Manifest(
+def _manifest(
+    source: Source, configuration: Configuration, where: Target, parts: Parts
+) -> Manifest:
+    return Manifest(
         schema=SCHEMA,
         edgekit=edgekit_version(),
         model=source.record,
@@ -200,109 +181,12 @@ def _write(
         family=where.family,
         versions=library_versions(),
         calibration=source.calibration,
-        build=_build(image),
-        interface=_interface(emission),
-        layers=emission.layers,
+        build=parts.build,
+        interface=parts.interface,
+        layers=parts.layers,
+        models=parts.models,
         fallbacks=source.fallbacks,
-        notes=source.notes,
-        memory=_memory(emission, image, where, stack),
-        check=check,
-    )
-    manifest.with_files(stage).write(stage)
-
-
-def _vectors(emission: Emission, seed: int) -> tuple[dict[str, Array], list[Vector]]:
-    """Seeded inputs and exact outputs: arrays by key for ``vectors.npz``, and bytes for C."""
-    program = emission.program
-    interpreter = Interpreter(program)
-    arrays: dict[str, list[Array]] = {}
-    vectors = []
-    for number in range(VECTORS):
-        inputs = seeded_inputs(program, seed + number)
-        values: dict[str, Array] = {}
-        results = interpreter.run(inputs, values.__setitem__)
-        for name, value in inputs.items():
-            arrays.setdefault(f"input/{name}", []).append(value)
-        for name, value in results.items():
-            arrays.setdefault(f"output/{name}", []).append(value)
-        vectors.append(
-            Vector.of(
-                [values[b.tensor] for b in program.inputs],
-                [values[b.tensor] for b in program.outputs],
-            )
-        )
-    return {key: np.stack(parts) for key, parts in arrays.items()}, vectors
-
-
-def _check(
-    emission: Emission, where: Target, image: Image | None, arrays: Mapping[str, Array]
-) -> tuple[VectorCheck, int | None]:
-    """Run the vectors on the target's emulator, or on the host, and demand the same bits.
-
-    Raises:
-        VerificationError: names the first output that differs.
-    """
-    device = where.devices[0] if where.devices else None
-    if device is None or (device == "qemu" and shutil.which(QEMU) is None):
-        return VectorCheck(None, VECTORS, None), None
-    machine = open_library(emission.library, where, device, image.linked if image else None)
-    with Session(emission.program, emission.library, emission.layers, machine, device) as session:
-        for number in range(VECTORS):
-            inputs = {b.name: arrays[f"input/{b.name}"][number] for b in emission.program.inputs}
-            for name, got in session.run_named(inputs).items():
-                if got.tobytes() != arrays[f"output/{name}"][number].tobytes():
-                    raise VerificationError(
-                        f"output {name!r} of vector {number} differs between {device} "
-                        "and the exact reference; this is a bug in edgekit, please report it"
-                    )
-        stack = session.stack_bytes()
-    return VectorCheck(device, VECTORS, True), stack
-
-
-def _build(image: Image | None) -> BuildRecord | None:
-    if image is None:
-        return None
-    build = image.build
-    return BuildRecord(build.toolchain, build.version, build.flags)
-
-
-def _interface(emission: Emission) -> Interface:
-    library = emission.library
-    return Interface(
-        prefix=library.prefix,
-        arena_bytes=library.arena_bytes,
-        arena_alignment=library.arena_alignment,
-        state_bytes=library.state_bytes,
-        weights_bytes=library.weights_bytes,
-        inputs=library.inputs,
-        outputs=library.outputs,
-    )
-
-
-def _memory(
-    emission: Emission, image: Image | None, where: Target, stack: int | None
-) -> MemoryRecord:
-    library = emission.library
-    record = MemoryRecord(
-        activations=library.arena_bytes,
-        peak_live=emission.plan.peak_bytes,
-        state=library.state_bytes,
-        weights=library.weights_bytes,
-    )
-    if image is None:
-        return record
-    sizes = image.sizes
-    return replace(
-        record,
-        activations=sizes.arena,
-        state=sizes.state,
-        weights=sizes.weights,
-        stack=stack,
-        stack_reserved=sizes.stack,
-        code=sizes.code + sizes.rodata,
-        runtime=sizes.runtime,
-        ram=sizes.arena + sizes.state + sizes.stack,
-        flash=sizes.model_flash_bytes,
-        ram_available=where.data_bytes,
-        flash_available=where.program_bytes,
+        notes=source.notes + parts.notes,
+        memory=parts.memory,
+        check=parts.check,
     )

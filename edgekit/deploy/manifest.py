@@ -14,7 +14,7 @@ from edgekit.program.serialize import FieldError, decode_dataclass, encode
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Port
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 32
 """No target has more memory."""
@@ -41,6 +41,9 @@ class Configuration:
         stack_bytes: stack reserved in the image.
         toolchain: compiler asked for; empty for the preferred one that is there.
         input_shapes: fixed shapes for dynamic inputs.
+        state: inputs that carry state, each with the output that becomes its next value.
+        weights: file name of the ``.safetensors`` weights loaded into a factory's module.
+        factory_args: arguments of the factory, as they were written.
     """
 
     target: str
@@ -55,18 +58,22 @@ class Configuration:
     stack_bytes: int = 4096
     toolchain: str = ""
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    state: tuple[tuple[str, str], ...] = ()
+    weights: str = ""
+    factory_args: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class ModelRecord:
     """The source model: file name without folder, SHA-256 of its bytes, format.
 
-    For a Program, its name and the hash of its serialised form.
+    For a Program, its name and the hash of its serialised form; for a torch module, the name of
+    its class and the hash of the ONNX model that it was captured as.
     """
 
     file: str
     sha256: str
-    format: Literal["tflite", "onnx", "program"]
+    format: Literal["tflite", "onnx", "program", "torch", "pt2"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ class MemoryRecord:
         stack: high-water mark of the model in the emulator, None where it was not run.
         stack_reserved: reserved in the image, None without one.
         weights: constants, header included.
-        code: the model's machine code and read-only data, None without an image.
+        code: the model's machine code and read-only data, None where nothing was linked.
         runtime: compiler support routines, None without an image.
         ram: activations + state + reserved stack, None without an image.
         flash: code + runtime + weights, None without an image.
@@ -151,6 +158,21 @@ class MemoryRecord:
     flash: int | None = None
     ram_available: int | None = None
     flash_available: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """The network in the file format of another runtime.
+
+    Attributes:
+        runtime: ``onnxruntime``, ``litert`` or ``tensorrt``.
+        file: its path in the artifact.
+        precision: of its weights and activations.
+    """
+
+    runtime: Literal["onnxruntime", "litert", "tensorrt"]
+    file: str
+    precision: Literal["int8", "float16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -191,15 +213,16 @@ class Manifest:
         edgekit: version that made it.
         model: where it came from.
         configuration: resolved options.
-        family: ``host`` or ``microcontroller``.
+        family: ``host``, ``microcontroller``, ``arm-cpu`` or ``jetson``.
         versions: of the libraries that took part.
         calibration: where activations were quantised here.
         build: the compiler, None where nothing was linked.
-        interface: of the generated library.
+        interface: of the generated library, None where there is none.
         layers: one per layer function.
+        models: the network for other runtimes.
         fallbacks: operations left in float32 although int8 was asked for.
         notes: decisions that were taken while the model was read.
-        memory: what it needs.
+        memory: what the generated library needs, None where there is none.
         check: the test vectors.
         files: every other file of the folder.
     """
@@ -212,16 +235,19 @@ class Manifest:
     versions: tuple[tuple[str, str], ...]
     calibration: CalibrationUse | None
     build: BuildRecord | None
-    interface: Interface
+    interface: Interface | None
     layers: tuple[LayerInfo, ...]
+    models: tuple[ModelFile, ...]
     fallbacks: tuple[str, ...]
     notes: tuple[str, ...]
-    memory: MemoryRecord
+    memory: MemoryRecord | None
     check: VectorCheck
     files: tuple[FileRecord, ...] = ()
 
     def __post_init__(self) -> None:
-        prefix, name = self.interface.prefix, self.configuration.name
+        prefix, name = f"{self.configuration.name}_", self.configuration.name
+        if self.interface is not None:
+            prefix = self.interface.prefix
         if prefix != f"{name}_":
             raise ValueError(f"prefix {prefix!r} does not belong to {name!r}")
         for index, layer in enumerate(self.layers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.errors import InvalidDataError
-from edgekit.program.interpret import check_names, from_program, to_program
+from edgekit.program.interpret import check_names, from_program, steps_of, to_program
 from edgekit.program.ir import Array, Boundary, Program
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Library
@@ -103,6 +103,17 @@ class Session:
         self.layers = layers
         self._machine = machine
 
+    is_exact = True
+    """Whether every bit must equal the reference's."""
+
+    has_reference = True
+    """Whether the Program says what is computed, and not just what it looks like from outside."""
+
+    @property
+    def backend(self) -> str:
+        """What executes the network: the generated C."""
+        return "c"
+
     def __enter__(self) -> Self:
         return self
 
@@ -145,19 +156,60 @@ class Session:
         Raises:
             InvalidDataError: names, dtypes or shapes do not fit.
         """
-        return _unwrapped(self.run_named(inputs))
+        return unwrapped(self.run_named(inputs))
 
     def run_named(self, inputs: Inputs) -> dict[str, Array]:
         """Like :meth:`run`, but always a dict by output name."""
-        self._feed(self._named(inputs))
+        return self.results(self.execute(self.prepare(inputs)))
+
+    def prepare(self, inputs: Inputs) -> list[bytes]:
+        """Bytes of every input, as the arena takes them; see :meth:`run`."""
+        return self._record(named_inputs(self.program, inputs))
+
+    def execute(self, record: Sequence[bytes]) -> list[bytes]:
+        """Run once from the initial state: bytes of every input to bytes of every output."""
+        self._write(record)
         self._machine.run()
-        return self._results()
+        return self._fetched()
+
+    def results(self, record: Sequence[bytes]) -> dict[str, Array]:
+        """Arrays by output name from what :meth:`execute` returned."""
+        return {
+            boundary.name: self._output(boundary, data)
+            for boundary, data in zip(self.program.outputs, record, strict=True)
+        }
 
     def step(self, inputs: Inputs) -> Any:
         """Run once and carry the state; see :meth:`run`."""
-        self._feed(self._named(inputs))
+        self._feed(named_inputs(self.program, inputs))
         self._machine.step()
-        return _unwrapped(self._results())
+        return unwrapped(self.results(self._fetched()))
+
+    def run_sequence(self, inputs: Inputs) -> Any:
+        """Reset, then step through a sequence.
+
+        Args:
+            inputs: as for :meth:`run`, with a leading time axis.
+
+        Returns:
+            As :meth:`run`, with a leading time axis.
+
+        Raises:
+            InvalidDataError: names, dtypes or shapes do not fit, or there are no steps.
+            UnsupportedError: the device starts anew for every run.
+        """
+        return unwrapped(self.run_sequence_named(inputs))
+
+    def run_sequence_named(self, inputs: Inputs) -> dict[str, Array]:
+        """Like :meth:`run_sequence`, but always a dict by output name."""
+        sequence = steps_of(self.program, named_inputs(self.program, inputs))
+        self._machine.reset()
+        results = []
+        for step in sequence:
+            self._feed(step)
+            self._machine.step()
+            results.append(self.results(self._fetched()))
+        return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
     def run_many(self, samples: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
         """Run samples one after the other, each from the initial state; dicts by output name.
@@ -168,12 +220,14 @@ class Session:
         if not isinstance(machine, BatchMachine):
             yield from map(self.run_named, samples)
             return
-        records = [self._record(self._named(sample)) for sample in samples]
+        records = [self._record(named_inputs(self.program, sample)) for sample in samples]
         for outputs in machine.run_batch(records):
-            yield {
-                boundary.name: self._output(boundary, data)
-                for boundary, data in zip(self.program.outputs, outputs, strict=True)
-            }
+            yield self.results(outputs)
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether it can be stepped: not where a device starts anew for every run."""
+        return not isinstance(self._machine, BatchMachine)
 
     @property
     def has_layers(self) -> bool:
@@ -182,7 +236,7 @@ class Session:
 
     def trace(self, inputs: Inputs) -> dict[str, Array]:
         """Run layer by layer and return every tensor that a layer writes, in Program layout."""
-        named = self._named(inputs)
+        named = named_inputs(self.program, inputs)
         self._machine.reset()
         self._feed(named)
         values = {}
@@ -207,7 +261,7 @@ class Session:
             inputs: as for :meth:`run`; cost may depend on the data.
             repeats: runs per layer where time is measured; the median counts.
         """
-        named = self._named(inputs)
+        named = named_inputs(self.program, inputs)
         machine = self._machine
         if isinstance(machine, BatchMachine):
             return self._profile_whole(machine, named)
@@ -241,15 +295,6 @@ class Session:
             times.append(time.perf_counter_ns() - begin)
         return float(np.median(times)) / 1e6
 
-    def _named(self, inputs: Inputs) -> Mapping[str, Array]:
-        if not isinstance(inputs, Mapping):
-            if len(self.program.inputs) != 1:
-                names = [b.name for b in self.program.inputs]
-                raise InvalidDataError(f"there are several inputs, give a dict by name: {names}")
-            inputs = {self.program.inputs[0].name: np.asarray(inputs)}
-        check_names(self.program, inputs)
-        return inputs
-
     def _record(self, named: Mapping[str, Array]) -> list[bytes]:
         """Bytes of every input, as the arena takes them."""
         return [
@@ -258,14 +303,14 @@ class Session:
         ]
 
     def _feed(self, named: Mapping[str, Array]) -> None:
-        for port, data in zip(self.library.inputs, self._record(named), strict=True):
+        self._write(self._record(named))
+
+    def _write(self, record: Sequence[bytes]) -> None:
+        for port, data in zip(self.library.inputs, record, strict=True):
             self._machine.write(port.offset, data)
 
-    def _results(self) -> dict[str, Array]:
-        return {
-            boundary.name: self._output(boundary, self._machine.read(port.offset, port.bytes))
-            for boundary, port in zip(self.program.outputs, self.library.outputs, strict=True)
-        }
+    def _fetched(self) -> list[bytes]:
+        return [self._machine.read(port.offset, port.bytes) for port in self.library.outputs]
 
     def _output(self, boundary: Boundary, data: bytes) -> Array:
         return from_program(boundary, self._array(boundary.tensor, data))
@@ -279,6 +324,21 @@ class Session:
         return values.astype(tensor.dtype.value)
 
 
-def _unwrapped(results: dict[str, Array]) -> Any:
+def named_inputs(program: Program, inputs: Inputs) -> Mapping[str, Array]:
+    """Inputs by name; a single array belongs to the only input.
+
+    Raises:
+        InvalidDataError: names, dtypes or shapes do not fit.
+    """
+    if not isinstance(inputs, Mapping):
+        if len(program.inputs) != 1:
+            names = [b.name for b in program.inputs]
+            raise InvalidDataError(f"there are several inputs, give a dict by name: {names}")
+        inputs = {program.inputs[0].name: np.asarray(inputs)}
+    check_names(program, inputs)
+    return inputs
+
+
+def unwrapped(results: dict[str, Array]) -> Any:
     """The array alone where there is only one output."""
     return results if len(results) > 1 else next(iter(results.values()))

@@ -1,28 +1,36 @@
-"""From a model file to the Program that will be deployed."""
+"""From a model, a file or an object, to the Program that will be deployed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekit.deploy.data import samples_for
+from edgekit.deploy.data import Samples, samples_for
 from edgekit.deploy.manifest import CalibrationUse, Configuration, ModelRecord
-from edgekit.errors import InvalidModelError, UnsupportedError, UsageError
+from edgekit.deploy.modules import Calibration as Calibration
+from edgekit.deploy.modules import (
+    is_factory,
+    read_module,
+    read_pt2,
+    refuse_factory_options,
+)
+from edgekit.errors import InvalidModelError, UsageError
 from edgekit.model import Model
 from edgekit.model import load as load_onnx
+from edgekit.model.domain import DOMAIN
+from edgekit.model.nodes import is_op
+from edgekit.model.passes.expand_quantizers import QUANTIZER
 from edgekit.program import serialize, tflite
-from edgekit.program.ir import Array, DType, Program
+from edgekit.program.ir import DType, Program
 from edgekit.program.lowering import lower
 from edgekit.program.verify import verify
 from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
 from edgekit.targets.target import Target
 
-FileFormat = Literal["tflite", "onnx"]
-Calibration = Path | str | Mapping[str, Array] | Array
+FileFormat = Literal["tflite", "onnx", "pt2"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,10 @@ class Source:
         program: what will be deployed.
         reference: the float model that it was quantised from, None where there is none.
         record: file name, hash, format.
+        float_model: the Model with real weights, None where there is none (a quantised source).
+        quantised_model: the Model with QuantizeLinear and DequantizeLinear: what was made of the
+            float one, or the source's own; None for float32 and where there is no Model.
+        samples: calibration samples that were used, None without calibration.
         calibration: how it was quantised here, None where it was not.
         fallbacks: operations that stay in float32 although int8 was asked for.
         notes: decisions that the user should hear of.
@@ -44,12 +56,31 @@ class Source:
     calibration: CalibrationUse | None = None
     fallbacks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    float_model: Model | None = None
+    quantised_model: Model | None = None
+    samples: Samples | None = None
 
 
 def read_source(
-    path: Path, target: Target, configuration: Configuration, calibration: Calibration | None
+    model: object,
+    target: Target,
+    configuration: Configuration,
+    calibration: Calibration | None,
+    *,
+    example_inputs: object = None,
+    weights: Path | str | None = None,
 ) -> Source:
     """Read, check against the target, quantise where asked.
+
+    Args:
+        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, ``package.module:factory``, a
+            ``torch.nn.Module`` or an ``ExportedProgram``.
+        target: what to deploy to.
+        configuration: of the export.
+        calibration: samples that quantise a float Model, None for none.
+        example_inputs: what a module is captured with, see
+            :func:`~edgekit.deploy.modules.read_module`.
+        weights: ``.safetensors`` file for a factory's module.
 
     Raises:
         InvalidModelError: no model, or a broken one.
@@ -57,9 +88,23 @@ def read_source(
         UsageError: the precision and the model do not go together.
         InvalidDataError: calibration data that does not fit.
     """
+    if is_factory(model) or not isinstance(model, str | Path):
+        if configuration.dequantize_weights:
+            raise UsageError("dequantize_weights is for hybrid .tflite files")
+        captured, record = read_module(
+            model, configuration, calibration, example_inputs=example_inputs, weights=weights
+        )
+        return _from_model(captured, target, configuration, calibration, record)
+    path = Path(model)
     kind = _format(path)
+    refuse_factory_options(configuration, weights, path.name)
+    if example_inputs is not None:
+        raise UsageError("example_inputs belong to modules; a model file knows its inputs")
     if path.exists() and not path.is_file():
         raise InvalidModelError(f"{path} is no file")
+    if kind == "pt2":
+        captured, record = read_pt2(path, configuration)
+        return _from_model(captured, target, configuration, calibration, record)
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -68,8 +113,8 @@ def read_source(
     if kind == "tflite":
         return _tflite(path, target, configuration, calibration, record)
     shapes = dict(configuration.input_shapes)
-    model = load_onnx(path, input_shapes=shapes or None)
-    return _onnx(model, target, configuration, calibration, record)
+    loaded = load_onnx(path, input_shapes=shapes or None)
+    return _from_model(loaded, target, configuration, calibration, record)
 
 
 def take_program(program: Program, target: Target, configuration: Configuration) -> Source:
@@ -87,15 +132,24 @@ def take_program(program: Program, target: Target, configuration: Configuration)
     return Source(program.replace(name=configuration.name), None, record)
 
 
+_INSTEAD = "save the module with torch.export.save, or name a factory and .safetensors weights"
+
+
 def _format(path: Path) -> FileFormat:
-    kinds: dict[str, FileFormat] = {".tflite": "tflite", ".onnx": "onnx"}
+    kinds: dict[str, FileFormat] = {".tflite": "tflite", ".onnx": "onnx", ".pt2": "pt2"}
     if path.suffix.lower() not in kinds:
         hint = {
-            ".pt": "a pickle, which is never loaded; export it with torch.onnx.export",
-            ".pth": "a pickle, which is never loaded; export it with torch.onnx.export",
+            ".pt": f"a pickle, which is never loaded; {_INSTEAD}",
+            ".pth": f"a pickle, which is never loaded; {_INSTEAD}",
+            ".safetensors": "weights without a model; give the module as 'package.module:factory' "
+            "and these as its weights",
+            ".py": "source; name the function in it that makes the module: module:factory",
             ".pkl": "a pickle, which is never loaded",
         }.get(path.suffix.lower(), "of an unknown kind")
-        raise InvalidModelError(f"{path}: {hint}; edgekit reads .tflite and .onnx")
+        raise InvalidModelError(
+            f"{path}: {hint}; edgekit reads .tflite, .onnx and .pt2 files and modules named "
+            "package.module:factory"
+        )
     return kinds[path.suffix.lower()]
 
 
@@ -131,30 +185,28 @@ def _tflite(
     return Source(program, None, record)
 
 
-def _onnx(
+def _from_model(
     model: Model,
     target: Target,
     configuration: Configuration,
     calibration: Calibration | None,
     record: ModelRecord,
 ) -> Source:
-    notes = model.notes
-    quantised = any(node.op_type == "QuantizeLinear" for node in model.ir.graph)
-    if quantised:
+    if _is_quantised(model):
         if calibration is not None:
             raise UsageError(f"{record.file} is quantised already; leave the calibration data out")
         if configuration.precision == "float32":
             raise UsageError(f"{record.file} is quantised; float32 cannot be had from it")
-        program = _named(lower(model, allow_fallback=configuration.allow_fallback), configuration)
-        legality.check(program, target)
-        return Source(program, None, record, None, _float_operations(program), notes)
+        program = _lowered(model, target, configuration)
+        fallbacks = _float_operations(program)
+        return Source(program, None, record, None, fallbacks, model.notes, quantised_model=model)
     if configuration.precision == "float32":
-        if calibration is not None:
+        if calibration is not None and record.format != "torch":
             raise UsageError("float32 needs no calibration data; leave it out, or ask for int8")
-        program = _named(lower(model), configuration)
-        legality.check(program, target)
-        return Source(program, None, record, notes=notes)
-    reference = _named(lower(model), configuration)
+        program = _lowered(model, target, configuration)
+        return Source(program, None, record, notes=model.notes, float_model=model)
+    state = dict(configuration.state) or None
+    reference = lower(model, state=state).replace(name=configuration.name)
     if calibration is None:
         raise UsageError(
             f"{record.file} is a float model: give calibration data for int8 (--calib FILE.npz, "
@@ -162,12 +214,13 @@ def _onnx(
         )
     legality.check(reference, target, (DType.INT8, DType.FLOAT32))
     samples = samples_for(reference, calibration)
-    model = quantize_static(
+    quantised = quantize_static(
         model,
         samples.inputs,
         observer=configuration.observer,
         seed=configuration.seed,
         limit=configuration.calibration_limit,
+        state=state,
     )
     used = calibration_record(
         samples.inputs,
@@ -175,14 +228,37 @@ def _onnx(
         seed=configuration.seed,
         limit=configuration.calibration_limit,
     )
-    program = _named(lower(model, allow_fallback=configuration.allow_fallback), configuration)
+    program = _lowered(quantised, target, configuration)
+    return Source(
+        program,
+        reference,
+        record,
+        CalibrationUse(used.sha256, used.samples, used.observer, used.seed),
+        _float_operations(program),
+        model.notes,
+        float_model=model,
+        quantised_model=quantised,
+        samples=samples,
+    )
+
+
+def _is_quantised(model: Model) -> bool:
+    """Whether a Model quantises activations or weights on its own."""
+    return any(
+        is_op(node, "QuantizeLinear") or (node.domain, node.op_type) == (DOMAIN, QUANTIZER)
+        for node in model.ir.graph
+    )
+
+
+def _lowered(model: Model, target: Target, configuration: Configuration) -> Program:
+    """The Program of a Model, under the network's name, checked against the target."""
+    program = lower(
+        model,
+        allow_fallback=configuration.allow_fallback,
+        state=dict(configuration.state) or None,
+    ).replace(name=configuration.name)
     legality.check(program, target)
-    use = CalibrationUse(used.sha256, used.samples, used.observer, used.seed)
-    return Source(program, reference, record, use, _float_operations(program), notes)
-
-
-def _named(program: Program, configuration: Configuration) -> Program:
-    return program.replace(name=configuration.name)
+    return program
 
 
 def _float_operations(program: Program) -> tuple[str, ...]:
@@ -192,16 +268,4 @@ def _float_operations(program: Program) -> tuple[str, ...]:
         for op in program.operations
         if op.operator.name not in ("quantize", "dequantize")
         and not program.tensors[op.present_inputs[0]].dtype.is_integer
-    )
-
-
-def refuse_module(model: object) -> None:
-    """Say what to do with an object that is no path.
-
-    Raises:
-        UnsupportedError: always.
-    """
-    raise UnsupportedError(
-        f"cannot export a {type(model).__module__}.{type(model).__qualname__}: give the path of a "
-        ".tflite or .onnx file (torch.onnx.export(module, args, 'model.onnx') makes one)"
     )

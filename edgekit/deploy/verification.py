@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgekit.deploy.data import Samples, dequantize
+from edgekit.deploy.runtime import RuntimeSession
 from edgekit.deploy.session import Session
 from edgekit.program.interpret import Interpreter
 from edgekit.program.ir import Array, Program, Tensor
@@ -27,22 +28,30 @@ class Agreement:
         mismatches: elements that differ in any bit.
         elements: elements compared.
         largest_step: largest difference, in integer steps; None for floats.
+        top1_changes: samples, or steps of sequences, whose largest element is another one; None
+            for scalars and layers.
     """
 
     name: str
     mismatches: int
     elements: int
     largest_step: int | None
+    top1_changes: int | None = None
 
     @property
     def identical(self) -> bool:
         """Equal to the bit."""
         return self.mismatches == 0
 
+    @property
+    def mismatch_rate(self) -> float:
+        """Fraction of elements that differ."""
+        return self.mismatches / self.elements if self.elements else 0.0
+
 
 @dataclass(frozen=True)
 class Closeness:
-    """How near an output is to the float model's, over all samples.
+    """How near an output is to the float model's, over all samples and their steps.
 
     Attributes:
         name: output.
@@ -50,7 +59,8 @@ class Closeness:
         rmse: root mean square difference.
         cosine: cosine similarity of everything as one vector.
         snr_db: power of the float output over power of the difference; None where equal.
-        top1_agreement: fraction of samples with the same largest element; None for scalars.
+        top1_agreement: fraction of samples, or steps of sequences, with the same largest element;
+            None for scalars.
     """
 
     name: str
@@ -67,16 +77,24 @@ class VerifyReport:
 
     Attributes:
         device: where the artifact ran.
+        backend: what executed it: ``c``, ``onnxruntime``, ``litert``.
+        exact: whether equality to the bit is demanded: for C it is, other runtimes requantise in
+            float.
         samples: how many were run on the device.
         available: how many the data has.
         outputs: device against the exact interpreter, per output.
-        layers: the same per tensor, in execution order, over the first samples.
+        layers: the same per tensor, in execution order, over the first samples; of a sequence its
+            first step.
         closeness: device against the float model, where the artifact carries one.
-        accuracy: fraction of labels that the device got right, None without labels.
+        accuracy: fraction of labels that the device got right, a sequence by its last step; None
+            without labels.
         float_accuracy: the float model's on the same samples.
+        steps: of every sample where they are sequences, None where each is one input.
     """
 
     device: str
+    backend: str
+    exact: bool
     samples: int
     available: int
     outputs: tuple[Agreement, ...]
@@ -84,11 +102,17 @@ class VerifyReport:
     closeness: tuple[Closeness, ...] = ()
     accuracy: float | None = None
     float_accuracy: float | None = None
+    steps: int | None = None
 
     @property
     def identical(self) -> bool:
         """Whether every compared bit is equal."""
         return all(a.identical for a in (*self.outputs, *self.layers))
+
+    @property
+    def passed(self) -> bool:
+        """Identical wherever that is demanded."""
+        return self.identical or not self.exact
 
     @property
     def first_difference(self) -> str | None:
@@ -97,20 +121,24 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "identical": self.identical}
+        return {**asdict(self), "identical": self.identical, "passed": self.passed}
 
 
 class _Compare:
-    """Counts differences of one tensor over samples."""
+    """Counts differences of one tensor over samples; of an output also changes of its largest."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_output: bool = False) -> None:
         self.name = name
+        self.is_output = is_output
         self.mismatches = 0
         self.elements = 0
         self.largest: int | None = None
+        self.top1: int | None = None
 
     def add(self, want: Array, got: Array) -> None:
         self.elements += want.size
+        if self.is_output and want.size > 1:
+            self.top1 = (self.top1 or 0) + int(want.argmax() != got.argmax())
         if want.dtype.kind == "f":
             self.mismatches += int(np.sum(want.view(np.int32) != got.view(np.int32)))
             return
@@ -119,46 +147,102 @@ class _Compare:
         self.largest = max(self.largest or 0, int(difference.max(initial=0)))
 
     def result(self) -> Agreement:
-        return Agreement(self.name, self.mismatches, self.elements, self.largest)
+        return Agreement(self.name, self.mismatches, self.elements, self.largest, self.top1)
 
 
 def verify(
-    session: Session, samples: Samples, *, reference: Program | None = None, available: int = 0
+    session: Session | RuntimeSession,
+    samples: Samples,
+    *,
+    reference: Program | None = None,
+    available: int = 0,
 ) -> VerifyReport:
     """Run samples on a device and through the exact interpreter, and compare.
 
     Args:
         session: the artifact, opened.
-        samples: what to run.
+        samples: what to run; sequences are stepped from reset, and all steps are compared.
         reference: the float model, where there is one; inputs are given to it in real units.
         available: how many samples there were before any limit.
+
+    Returns:
+        The report. Without a Program that says exactly what the session computes, as for the
+        model of a Jetson, there is closeness to the float model only.
+
+    Raises:
+        UnsupportedError: sequences, and a device or a runtime that carries no state.
     """
     program = session.program
-    interpreter = Interpreter(program)
-    outputs = {b.name: _Compare(b.name) for b in program.outputs}
-    layers: dict[str, _Compare] = {}
-    deployed: dict[str, list[Array]] = {name: [] for name in outputs}
-    traced = LAYER_SAMPLES if session.has_layers else 0
-    for sample in samples.first(traced):
-        values: dict[str, Array] = {}
-        interpreter.run(sample, values.__setitem__)
-        for name, got in session.trace(sample).items():
-            layers.setdefault(name, _Compare(name)).add(_native(values[name]), got)
-    for sample, results in zip(samples, session.run_many(samples), strict=True):
-        want = interpreter.run(sample)
-        for name, compare in outputs.items():
-            compare.add(_native(want[name]), results[name])
-            deployed[name].append(results[name])
-    exact = tuple(c.result() for c in outputs.values())
-    per_layer = tuple(c.result() for c in layers.values())
-    common = (session.device, len(samples), max(available, len(samples)), exact, per_layer)
+    outputs, per_layer, deployed = _run(session, samples)
+    where = (session.device, session.backend, session.is_exact)
+    common = (*where, len(samples), max(available, len(samples)), outputs, per_layer)
     real = _real_outputs(program, deployed)
-    accuracy = _accuracy(real, samples.labels)
+    accuracy = _accuracy(real, samples)
     if reference is None:
-        return VerifyReport(*common, accuracy=accuracy)
+        return VerifyReport(*common, accuracy=accuracy, steps=samples.steps)
     ideal = _float_outputs(reference, samples)
     closeness = tuple(_closeness(n, ideal[n], real[n]) for n in real if n in ideal)
-    return VerifyReport(*common, closeness, accuracy, _accuracy(ideal, samples.labels))
+    return VerifyReport(*common, closeness, accuracy, _accuracy(ideal, samples), samples.steps)
+
+
+def _run(
+    session: Session | RuntimeSession, samples: Samples
+) -> tuple[tuple[Agreement, ...], tuple[Agreement, ...], dict[str, list[Array]]]:
+    """Run every sample, and the exact interpreter beside it where the session has one.
+
+    Returns:
+        Agreement of the outputs, of the layers, and the outputs by name: one per sample, or one
+        per step of every sequence.
+    """
+    program = session.program
+    deployed: dict[str, list[Array]] = {b.name: [] for b in program.outputs}
+    layers = _layers(session, samples) if isinstance(session, Session) else ()
+    for results in _results(session, samples):
+        for name, got in results.items():
+            deployed[name].append(got)
+    outputs = [_Compare(name, is_output=True) for name in deployed if session.has_reference]
+    for number, want in enumerate(_interpreted(program, samples) if outputs else ()):
+        for output in outputs:
+            output.add(_native(want[output.name]), deployed[output.name][number])
+    return tuple(c.result() for c in outputs), layers, deployed
+
+
+def _layers(session: Session, samples: Samples) -> tuple[Agreement, ...]:
+    """Every tensor over the first samples; none where the device cannot run single layers."""
+    layers: dict[str, _Compare] = {}
+    for sample in samples.first(LAYER_SAMPLES) if session.has_layers else ():
+        # Tracing starts from reset: of a sequence there is only the first step.
+        first = sample if samples.steps is None else next(_each_step(sample))
+        values: dict[str, Array] = {}
+        Interpreter(session.program).run(first, values.__setitem__)
+        for name, got in session.trace(first).items():
+            layers.setdefault(name, _Compare(name)).add(_native(values[name]), got)
+    return tuple(c.result() for c in layers.values())
+
+
+def _results(session: Session | RuntimeSession, samples: Samples) -> Iterator[dict[str, Array]]:
+    """What the device computes, sample by sample, or step by step."""
+    if samples.steps is None:
+        yield from session.run_many(samples)
+        return
+    for sequence in samples:
+        yield from _each_step(session.run_sequence_named(sequence))
+
+
+def _interpreted(program: Program, samples: Samples) -> Iterator[dict[str, Array]]:
+    """What the interpreter computes, likewise."""
+    interpreter = Interpreter(program)
+    for sample in samples:
+        if samples.steps is None:
+            yield interpreter.run(sample)
+        else:
+            yield from _each_step(interpreter.run_sequence(sample))
+
+
+def _each_step(sequence: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """Arrays with a leading time axis, step by step."""
+    for step in range(len(next(iter(sequence.values())))):
+        yield {name: values[step] for name, values in sequence.items()}
 
 
 def _native(array: Array) -> Array:
@@ -179,24 +263,28 @@ def _real_outputs(program: Program, outputs: Mapping[str, list[Array]]) -> dict[
 
 def _float_outputs(reference: Program, samples: Samples) -> dict[str, Array]:
     """The float model on the samples as they were before the input was quantised."""
-    interpreter = Interpreter(reference)
     collected: dict[str, list[Array]] = {b.name: [] for b in reference.outputs}
-    for number in range(len(samples)):
-        real = {name: values[number] for name, values in samples.real.items()}
-        for name, value in interpreter.run(real).items():
+    real = replace(samples, inputs=samples.real)
+    for results in _interpreted(reference, real):
+        for name, value in results.items():
             collected[name].append(value)
     return _real_outputs(reference, collected)
 
 
-def _accuracy(outputs: Mapping[str, Array], labels: Array | None) -> float | None:
-    """Fraction of samples whose largest element of the first output is the label."""
-    if labels is None:
+def _accuracy(outputs: Mapping[str, Array], samples: Samples) -> float | None:
+    """Fraction of samples whose largest element of the first output is the label.
+
+    Of a sequence the last step counts.
+    """
+    if samples.labels is None:
         return None
     first = next(iter(outputs.values()))
     flat = first.reshape(len(first), -1)
     if flat.shape[1] < 2:
         return None
-    return float(np.mean(flat.argmax(axis=1) == labels))
+    steps = samples.steps or 1
+    last: Array = flat[steps - 1 :: steps].argmax(axis=1)
+    return float(np.mean(last == samples.labels))
 
 
 def _closeness(name: str, want: Array, got: Array) -> Closeness:

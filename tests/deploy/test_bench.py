@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.bench.protocol import Protocol
 from edgekit.deploy import benchmark
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.session import Session
-from edgekit.targets import booted, toolchain
+from edgekit.targets import booted, compiler
 from edgekit.targets.elf import Elf
 from edgekit.targets.host import FLAGS, HostMachine
 from edgekit.targets.machine import BatchMachine, CountingMachine
@@ -22,7 +23,7 @@ from tests.support.models import tiny_tflite
 
 pytestmark = [pytest.mark.needs("cc"), pytest.mark.needs("cortex-m compiler")]
 
-QUICK = benchmark.Protocol(warmup=0, iterations=3, min_seconds=0)
+QUICK = Protocol(warmup=0, iterations=3, min_seconds=0)
 
 
 def exported(folder: Path, target: str, **options: object) -> Artifact:
@@ -35,20 +36,20 @@ def exported(folder: Path, target: str, **options: object) -> Artifact:
 def test_this_machine_is_not_the_board(tmp_path: Path) -> None:
     """A board's code on the host: the host's compiler and time, nothing of the board."""
     artifact = exported(tmp_path, "nucleo-l4r5zi")
-    report = artifact.bench(device="local", protocol=QUICK)
+    report = artifact.bench(device="local", protocol=QUICK).subject
     assert report.latency_ms is not None
     assert report.latency_ms.provenance == "measured"
     assert report.flags == FLAGS
     assert report.toolchain in ("cc", "gcc", "clang")
     assert artifact.manifest.build is not None
     assert report.toolchain_version != artifact.manifest.build.version
-    assert (report.clock_hz, report.ram_bytes, report.flash_bytes) == (None, None, None)
+    assert report.clock_hz is None
     assert any("local is not nucleo-l4r5zi" in words for words in report.warnings)
 
 
 def test_the_host_as_a_target(tmp_path: Path) -> None:
     """Its compiler and flags are on record; there is nothing to warn of but noise."""
-    report = exported(tmp_path, "host").bench(protocol=QUICK)
+    report = exported(tmp_path, "host").bench(protocol=QUICK).subject
     assert report.flags == FLAGS
     assert report.toolchain_version
     assert not [words for words in report.warnings if not words.startswith("unstable")]
@@ -58,12 +59,15 @@ def test_the_host_as_a_target(tmp_path: Path) -> None:
 def test_the_emulator_stands_for_the_board(tmp_path: Path, name: str) -> None:
     """The recorded build, the board's clock, the image's memory, a modelled latency."""
     artifact = exported(tmp_path, "nucleo-l4r5zi", toolchain=name)
-    report = artifact.bench()
+    whole = artifact.bench()
+    report = whole.subject
     memory, build = artifact.manifest.memory, artifact.manifest.build
     assert build is not None
+    assert memory is not None
+    assert whole.memory is not None
     assert (report.toolchain, report.toolchain_version) == (name, build.version)
     assert report.flags == build.flags
-    assert (report.ram_bytes, report.flash_bytes) == (memory.ram, memory.flash)
+    assert (whole.memory.ram_bytes, whole.memory.flash_bytes) == (memory.ram, memory.flash)
     assert report.clock_hz == 120_000_000
     assert report.latency_ms is not None
     assert report.latency_ms.provenance == "modelled"
@@ -71,7 +75,7 @@ def test_the_emulator_stands_for_the_board(tmp_path: Path, name: str) -> None:
 
 def test_a_generic_core_has_no_clock(tmp_path: Path) -> None:
     """Counted and modelled, but no latency is made up."""
-    report = exported(tmp_path, "cortex-m4").bench()
+    report = exported(tmp_path, "cortex-m4").bench().subject
     assert report.cycles is not None
     assert report.latency_ms is None
     assert any("no clock" in words for words in report.warnings)
@@ -98,7 +102,7 @@ def test_qemu_boots_the_artifacts_build(
     booted_files.clear()
     stacks.clear()
     assert artifact.verify(device="qemu").identical
-    report = artifact.bench(device="qemu")
+    report = artifact.bench(device="qemu").subject
     build = artifact.manifest.build
     assert build is not None
     assert (report.toolchain, report.toolchain_version, report.flags) == tuple(
@@ -117,8 +121,8 @@ def test_another_version_of_the_compiler_is_told(
 ) -> None:
     """Linked again by a newer compiler: the report has its version, and a warning."""
     artifact = exported(tmp_path, "nucleo-l4r5zi", toolchain=GCC)
-    monkeypatch.setattr(toolchain, "_version", lambda name: "a newer one")
-    report = artifact.bench(device="qemu")
+    monkeypatch.setattr(compiler, "installed_version", lambda name: "a newer one")
+    report = artifact.bench(device="qemu").subject
     assert report.toolchain_version == "a newer one"
     assert any("another build than the artifact's: a newer one" in w for w in report.warnings)
 
@@ -140,11 +144,10 @@ def test_an_emulators_wall_time_is_never_a_latency(tmp_path: Path) -> None:
     session = Session(artifact.program, artifact.library, artifact.manifest.layers, machine, "qemu")
     inputs = benchmark.seeded_inputs(artifact.program)
     with session:
-        report = benchmark.bench(
-            session, artifact.manifest, inputs, source="random", target=artifact.target
-        )
-    assert (report.instructions, report.latency_ms) == (None, None)
-    assert any("too long for the counter" in words for words in report.warnings)
+        runner = benchmark.SessionRunner(session, benchmark.subject_for(artifact), artifact.target)
+        cost = runner.cost([inputs], QUICK)
+    assert (cost.instructions, cost.latency_ms) == (None, None)
+    assert any("too long for the counter" in words for words in cost.warnings)
 
 
 @pytest.mark.needs("qemu-system-arm")

@@ -14,6 +14,7 @@ from edgekit.program.ir import Boundary, DType, Program, Quantization, TensorTyp
 from edgekit.program.operators.elementwise import Add
 from edgekit.program.operators.movement import Reshape
 from tests.cases.case import one_operator
+from tests.support.programs import recurrent_network
 
 Q = Quantization.per_tensor(0.5, 3)
 
@@ -127,3 +128,65 @@ def test_the_float_model_sees_what_the_input_clips() -> None:
     samples = samples_for(one_input(), {"x": real})
     assert samples.inputs["in0"].max() == 127
     assert samples.real["in0"].max() == 1000.0
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5, 1, 3), (4, 5, 1, 1, 3)])
+def test_sequences_for_a_program_with_state(shape: tuple[int, ...]) -> None:
+    """[N, T, ...], with or without axes of extent 1; a label each."""
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    samples = samples_for(recurrent_network(), {"x": values, "y": np.arange(4)})
+    assert samples.steps == 5
+    assert len(samples) == 4
+    assert samples.labels is not None
+    assert samples[1]["x"].shape == (5, 1, 3)
+    assert (samples[1]["x"].ravel() == values[1].ravel()).all()
+    assert (samples.real["x"] == samples.inputs["x"]).all()
+    assert samples.first(2).steps == 5
+    assert len(samples.first(2)) == 2
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1, 3), (4, 1, 1, 3)])
+def test_one_input_is_no_sequence(shape: tuple[int, ...]) -> None:
+    """Where both readings fit, samples are single inputs."""
+    samples = samples_for(recurrent_network(), np.zeros(shape, np.float32))
+    assert samples.steps is None
+    assert samples[0]["x"].shape == (1, 3)
+
+
+def test_sequences_are_quantised() -> None:
+    """By the input's scale, step by step alike."""
+    program = one_input().replace(state=recurrent_network().state)
+    real = np.stack([np.full((2, 2, 3), 0.5), np.full((2, 2, 3), -1000)], axis=1)
+    samples = samples_for(program, {"x": real})
+    assert samples.steps == 2
+    assert samples[0]["in0"][:, 0, 0, 0].tolist() == [4, -128]
+    assert samples.real["in0"][0, :, 0, 0, 0].tolist() == [0.5, -1000]
+
+
+@pytest.mark.parametrize(
+    ("shape", "match"),
+    [
+        ((4, 5, 2), r"must be \[N, 3\] or, as sequences, \[N, T, 3\]"),
+        ((4, 0, 3), r"has shape \[4, 0, 3\]: no steps"),
+        ((0, 5, 3), "no samples"),
+        ((), "must be"),
+    ],
+)
+def test_what_is_no_sequence(shape: tuple[int, ...], match: str) -> None:
+    with pytest.raises(InvalidDataError, match=match):
+        samples_for(recurrent_network(), {"x": np.zeros(shape, np.float32)})
+
+
+def test_sequences_need_state() -> None:
+    with pytest.raises(InvalidDataError, match=r"must be \[N, 2, 3\]$"):
+        samples_for(one_input(), {"x": np.zeros((4, 5, 2, 3), np.int8)})
+
+
+def test_inputs_have_as_many_steps() -> None:
+    kind = TensorType((1, 2), DType.FLOAT32)
+    program = one_operator(Add(), kind, kind).replace(state=recurrent_network().state)
+    five = np.zeros((3, 5, 2), np.float32)
+    assert samples_for(program, {"in0": five, "in1": five}).steps == 5
+    for other, count in ((five[:, :4], 4), (five[:, 0], 1)):
+        with pytest.raises(InvalidDataError, match=f"steps: {{'in0': 5, 'in1': {count}}}"):
+            samples_for(program, {"in0": five, "in1": other})

@@ -1,0 +1,94 @@
+"""Jetson: models for TensorRT, and scripts that build engines and measure them on the device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from edgekit.deploy.benchmark import seeded_inputs
+from edgekit.deploy.families import library
+from edgekit.deploy.families.family import Family, Job, Parts
+from edgekit.deploy.manifest import ModelFile
+from edgekit.deploy.ondevice import OnDevice
+from edgekit.deploy.readme import jetson_readme
+from edgekit.errors import UnsupportedError
+from edgekit.model.load import load
+from edgekit.model.model import Model
+from edgekit.program.ir import Array, Program
+from edgekit.program.to_onnx import to_onnx
+from edgekit.targets.jetson.package import JetsonPackage, package
+from edgekit.targets.jetson.scripts import device_scripts
+
+MODEL, FLOAT16, FLOAT32 = "model.onnx", "float16.onnx", "float.onnx"
+
+
+def _build(job: Job) -> Parts:
+    """Derive the model that TensorRT takes, check it, and lay the scripts beside it.
+
+    Nothing here runs TensorRT: engines are built on the device.
+    """
+    assert job.target.module is not None
+    if job.configuration.precision == "float32":
+        raise UnsupportedError(
+            f"{job.target.name}: float baselines lie in every artifact; leave --precision out"
+        )
+    source, configuration = job.source, job.configuration
+    made = package(
+        _model(job),
+        None if source.samples is None else source.samples.inputs,
+        job.target.module,
+        observer=configuration.observer,
+        seed=configuration.seed,
+        limit=configuration.calibration_limit,
+        state=dict(configuration.state) or None,
+    )
+    program = source.reference or source.program
+    library.write_programs(replace(job, source=replace(source, reference=None)), program)
+    library.save_vectors(job, _vectors(program, configuration.seed))
+    models = _write(job, made)
+    text = jetson_readme(
+        configuration.name,
+        job.target,
+        source=source.record.file,
+        models=models,
+        majors=made.tensorrt,
+        notes=made.notes,
+    )
+    (job.stage / "README.md").write_text(text, encoding="utf-8", newline="\n")
+    return Parts(
+        check=library.unchecked(),
+        models=models,
+        notes=made.notes,
+        ondevice=OnDevice(program, scripts=device_scripts()),
+    )
+
+
+def _model(job: Job) -> Model:
+    """The float Model; of a source that is quantised already, its own, for the rules to judge."""
+    source = job.source
+    model = source.float_model or source.quantised_model
+    return model or load(to_onnx(source.program))
+
+
+def _write(job: Job, made: JetsonPackage) -> tuple[ModelFile, ...]:
+    (job.stage / MODEL).write_bytes(made.model)
+    files = [ModelFile("tensorrt", MODEL, "int8")]
+    if made.float16 is not None:
+        (job.stage / FLOAT16).write_bytes(made.float16)
+        files.append(ModelFile("tensorrt", FLOAT16, "float16"))
+    if made.float32 is not None:
+        (job.stage / FLOAT32).write_bytes(made.float32)
+        files.append(ModelFile("tensorrt", FLOAT32, "float32"))
+    return tuple(files)
+
+
+def _vectors(program: Program, seed: int) -> dict[str, Array]:
+    """Seeded inputs. There are no outputs beside them: nothing here says TensorRT's bits."""
+    drawn = [seeded_inputs(program, seed + number) for number in range(library.VECTORS)]
+    return {
+        f"input/{b.name}": np.stack([inputs[b.name] for inputs in drawn]) for b in program.inputs
+    }
+
+
+FAMILY = Family(lambda target, configuration: None, _build)
