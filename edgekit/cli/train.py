@@ -74,10 +74,18 @@ def train(
             )
         except KeyboardInterrupt:
             folder = resume or output or Path("runs") / name
-            command = shlex.join(["edgekit", "train", name, "--resume", str(folder)])
-            sys.stderr.write(f"interrupted; go on with: {command}\n")
+            sys.stderr.write(f"interrupted; {how_to_go_on(name, folder)}\n")
             raise
     show_result(result, style)
+
+
+def how_to_go_on(name: str, folder: Path) -> str:
+    """What to do after an interrupt; before the first checkpoint there is nothing to resume."""
+    from edgekit.zoo.checkpoint import FILE_NAME
+
+    if not (folder / FILE_NAME).is_file():
+        return f"nothing was trained yet in {folder}"
+    return f"go on with: {shlex.join(['edgekit', 'train', name, '--resume', str(folder)])}"
 
 
 def show_result(result: TrainResult, style: Format) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import gzip
+import lzma
 import shutil
 import stat
 import tarfile
@@ -23,8 +24,8 @@ MAX_MEMBERS = 100_000
 SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 
 _DAMAGED = (
-    *(EOFError, KeyError, NotImplementedError, RuntimeError, UnicodeError, ValueError),
-    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error),
+    *(EOFError, KeyError, NotImplementedError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
 )
 """What the standard library raises on archives that are none, or are cut short."""
 
@@ -58,6 +59,8 @@ def unpack(archive: Path, folder: Path, *, wanted: Sequence[str], limit_bytes: i
     except _DAMAGED as error:
         raise InvalidDataError(f"{archive}: is damaged, or no archive: {error}") from error
     except OSError as error:
+        if error.errno is None:  # The system did not say so: bz2 means damaged data by it.
+            raise InvalidDataError(f"{archive}: is damaged, or no archive: {error}") from error
         raise OutputError(
             f"{archive}: cannot be unpacked to {folder}: {error.strerror or error}"
         ) from error

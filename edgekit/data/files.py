@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
+import math
 import struct
 import tokenize
 import zipfile
@@ -26,7 +28,7 @@ CHUNK_BYTES = 1 << 20
 _UNREADABLE = (
     *(OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, MemoryError, OverflowError),
     *(NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zlib.error),
-    zipfile.BadZipFile,
+    *(zipfile.BadZipFile, lzma.LZMAError),
 )
 """What NumPy and the standard library raise on corrupt array files."""
 
@@ -105,6 +107,36 @@ def check_labels(y: Array, count: int, classes: int, where: Path | str) -> Array
             f"{where}: labels from {y.min()} to {y.max()}, must be from 0 to {classes - 1}"
         )
     return y.astype(np.int64)
+
+
+def check_class_names(names: Array, where: Path | str) -> tuple[str, ...]:
+    """Names of classes, from text[classes].
+
+    Raises:
+        InvalidDataError: another shape or dtype, or none.
+    """
+    if names.ndim != 1 or names.dtype.kind != "U" or not len(names):
+        raise InvalidDataError(
+            f"{where}: class_names are {names.dtype}{list(names.shape)}, must be text [classes]"
+        )
+    return tuple(map(str, names))
+
+
+def check_scale(scale: Array, shape: tuple[int, ...], where: Path | str) -> Array:
+    """What integers are multiplied by, as float32[shape].
+
+    Raises:
+        InvalidDataError: another shape, or values that are not positive float32 numbers.
+    """
+    if scale.dtype.kind in "iuf" and scale.shape == shape:
+        with np.errstate(over="ignore"):
+            values = scale.astype(np.float32)
+        if np.isfinite(values).all() and (values > 0).all():
+            return values
+    raise InvalidDataError(
+        f"{where}: scale must be {math.prod(shape)} positive numbers of float32, of shape "
+        f"{list(shape)}"
+    )
 
 
 def check_partition(partition: Array, count: int, key: str, where: Path | str) -> Array:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -205,7 +206,8 @@ class Preprocessing:
             raise InvalidDataError(f"preprocessing: is not JSON: {error}") from error
         if not isinstance(data, dict) or data.keys() != {"schema", "window", "steps"}:
             raise InvalidDataError("preprocessing: must have the keys schema, window and steps")
-        if data["schema"] != SCHEMA:
+        # True equals 1, and is no version.
+        if type(data["schema"]) is not int or data["schema"] != SCHEMA:
             raise InvalidDataError(
                 f"preprocessing: schema is {data['schema']!r}, this version reads {SCHEMA}"
             )
@@ -235,7 +237,7 @@ def _read(kind: type[Any], entry: Any, where: str) -> Any:
         if several != isinstance(value, list) or not all(map(_is_number, numbers)):
             raise InvalidDataError(
                 f"preprocessing: {where}.{name} must be {'numbers' if several else 'a number'}, "
-                f"not {value!r}"
+                f"not {reprlib.repr(value)}"
             )
         if known[name] == "int":
             values[name] = value
@@ -245,4 +247,11 @@ def _read(kind: type[Any], entry: Any, where: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value from JSON is a number that a float can be of; integers there may not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True

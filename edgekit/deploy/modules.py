@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edgekit.deploy.data import INPUT_KEYS, LABEL_KEYS, read_arrays
+from edgekit.bench.dataset import INPUT_KEYS, LABEL_KEYS
+from edgekit.deploy.data import read_arrays
 from edgekit.deploy.manifest import Configuration, ModelRecord
 from edgekit.errors import InvalidModelError, UnsupportedError, UsageError
 from edgekit.model import Model
@@ -30,7 +31,11 @@ _WAYS = (
 
 
 def is_factory(model: object) -> bool:
-    """Whether a model is named as ``package.module:factory``."""
+    """Whether a model is named as ``package.module:factory``.
+
+    >>> is_factory("nets.mobile:small"), is_factory("nets/mobile.onnx")
+    (True, False)
+    """
     return isinstance(model, str) and ":" in model and not Path(model).exists()
 
 

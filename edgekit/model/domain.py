@@ -56,15 +56,24 @@ def attach_functions(model: onnx_ir.Model) -> tuple[onnx_ir.Model, bool]:
 
     Rules:
 
-    1. A node of this domain that the model has no function for gets the function of
-       :data:`FUNCTIONS`, in the model's own opset.
-    2. A definition that the model carries already is replaced by ours, which the name stands for.
+    1. An operator that a node of the graph, of its subgraphs or of a function calls gets the
+       function of :data:`FUNCTIONS`, in the model's own opset.
+    2. A definition that the model carries already, and that is another, is replaced by ours, which
+       the name stands for.
+    3. The model imports the domain in :data:`VERSION`.
     """
-    used = {node.op_type for node in model.graph if node.domain == DOMAIN} & FUNCTIONS.keys()
+    graphs: list[onnx_ir.Graph | onnx_ir.Function] = [model.graph, *model.functions.values()]
+    nodes = (node for graph in graphs for node in graph.all_nodes())
+    used = {node.op_type for node in nodes if node.domain == DOMAIN} & FUNCTIONS.keys()
     opset = model.graph.opset_imports.get("", 0)
+    modified = False
     for op_type in sorted(used):
         definition = onnx_ir.serde.deserialize_function(function(op_type, opset))
-        model.functions[definition.identifier()] = definition
-    if used:
+        carried = model.functions.get(definition.identifier())
+        if carried is None or onnx_ir.to_proto(carried) != onnx_ir.to_proto(definition):
+            model.functions[definition.identifier()] = definition
+            modified = True
+    if used and model.graph.opset_imports.get(DOMAIN) != VERSION:
         model.graph.opset_imports[DOMAIN] = VERSION
-    return model, bool(used)
+        modified = True
+    return model, modified

@@ -31,6 +31,12 @@ MAX_THREADS = 1024
 
 Tensors = dict[str, torch.Tensor]
 
+_FOREIGN = (
+    *(safetensors.SafetensorError, OSError),
+    *(ValueError, KeyError, TypeError, RecursionError),
+)
+"""What reading a file raises that :func:`save_checkpoint` did not write."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -113,7 +119,7 @@ def serialized(tensors: Tensors, about: str) -> bytes:
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """Where a run folder stands; None where no epoch was finished.
+    """Where a run folder stands; None where no training began.
 
     Raises:
         OutputError: the checkpoint is damaged or of another version.
@@ -124,14 +130,16 @@ def read_progress(folder: Path) -> Progress | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header: Any = json.loads((file.metadata() or {})[HEADER_KEY])
+        if not isinstance(header, dict):
+            raise ValueError(f"its header holds a {type(header).__name__}")
         schema = header.pop("schema")
-        if schema != SCHEMA:
+        if not _is_integer(schema) or schema != SCHEMA:
             raise OutputError(f"{path}: schema is {schema!r}, this version reads {SCHEMA}")
         history = tuple(Epoch(**row) for row in header.pop("history"))
         progress = Progress(**header, history=history)
         _check(progress)
         return progress
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except _FOREIGN as error:
         raise OutputError(f"{path}: is no checkpoint of edgekit: {error}") from error
 
 
@@ -144,11 +152,17 @@ def _check(progress: Progress) -> None:
     texts = (progress.recipe, progress.dataset_sha256, progress.data or "")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("recipe, dataset_sha256 and data must be text")
-    if not (isinstance(progress.threads, int) and 1 <= progress.threads <= MAX_THREADS):
+    if not (_is_integer(progress.threads) and 1 <= progress.threads <= MAX_THREADS):
         raise ValueError(f"threads is {progress.threads!r}")
     for number, row in enumerate(progress.history, 1):
-        if row.epoch != number or not all(isinstance(v, int | float) for v in asdict(row).values()):
+        good = all(_is_integer(v) or isinstance(v, float) for v in asdict(row).values())
+        if not good or row.epoch != number:
             raise ValueError(f"entry {number} of the history is {row}")
+
+
+def _is_integer(value: object) -> bool:
+    """Whether a value from JSON is an integer; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:

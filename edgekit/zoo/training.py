@@ -132,11 +132,12 @@ def train(
     if resume is None:
         _make_folder(folder, recipe)
     with _torch_settings(threads):
-        progress = earlier or Progress(
+        progress = Progress(
             recipe=to_toml(recipe),
             dataset_sha256=found.sha256,
             data=None if data is None else str(Path(data).absolute()),
             threads=torch.get_num_threads(),
+            history=() if earlier is None else earlier.history,
         )
         run = _Run(recipe, found, folder, progress)
         run.advance(on_step, on_epoch)
@@ -265,7 +266,12 @@ class _Run:
             self.best = load_checkpoint(folder, self.model, self.optimizer)
 
     def advance(self, on_step: OnStep | None, on_epoch: Callable[[Epoch], None] | None) -> None:
-        """Train what is left; every epoch leaves a whole checkpoint."""
+        """Train what is left; every epoch leaves a whole checkpoint.
+
+        One is there before the first epoch too: it says what data and how many threads to go on
+        with, also when an epoch was never finished, or when they are others from here.
+        """
+        self._save()
         for number in range(len(self.progress.history) + 1, self.recipe.epochs + 1):
             epoch = self._epoch(number, on_step)
             self.progress = dataclasses.replace(
@@ -273,11 +279,14 @@ class _Run:
             )
             if self.progress.best is epoch:
                 self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
-            save_checkpoint(self.folder, self.progress, self.model, self.optimizer, self.best)
+            self._save()
             rows = [dataclasses.asdict(row) for row in self.progress.history]
             write_whole(self.folder / HISTORY, (json.dumps(rows, indent=2) + "\n").encode())
             if on_epoch is not None:
                 on_epoch(epoch)
+
+    def _save(self) -> None:
+        save_checkpoint(self.folder, self.progress, self.model, self.optimizer, self.best)
 
     def _epoch(self, number: int, on_step: OnStep | None) -> Epoch:
         begin = time.perf_counter()

@@ -339,3 +339,39 @@ def test_a_cut_archive_is_a_typed_error(tmp_path: Path, make: Any) -> None:
         else:
             assert (into / "a.txt").read_bytes() == content
     assert refused > 40
+
+
+@pytest.mark.parametrize("suffix", ["xz", "bz2"])
+def test_a_damaged_tar_is_a_typed_error(tmp_path: Path, suffix: str) -> None:
+    """By any compression that tar knows; the folder is not to blame."""
+    content = hashlib.shake_256(b"seed").digest(20_000)
+    member = tarfile.TarInfo("a.txt")
+    member.size = len(content)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=f"w:{suffix}") as out:  # type: ignore[call-overload]
+        out.addfile(member, io.BytesIO(content))
+    data = bytearray(packed.getvalue())
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "damaged").write_bytes(data)
+    with pytest.raises(InvalidDataError, match="is damaged, or no archive"):
+        unpack(tmp_path / "damaged", tmp_path, wanted=("*.txt",), limit_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_zip_is_a_typed_error(tmp_path: Path, method: int) -> None:
+    """By any method that zip knows; a flipped bit that no decoder looks at changes nothing."""
+    content = hashlib.shake_256(b"seed").digest(300)
+    path = tmp_path / "damaged"
+    with zipfile.ZipFile(path, "w", method) as out:
+        out.writestr("a.txt", content)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(35, 300, 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+        try:
+            unpack(path, tmp_path, wanted=("*.txt",), limit_bytes=1 << 20)
+        except InvalidDataError:
+            refused += 1
+        else:
+            assert (tmp_path / "a.txt").read_bytes() == content
+    assert refused > 45

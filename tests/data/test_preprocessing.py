@@ -46,6 +46,7 @@ def test_round_trip() -> None:
     ("change", "message"),
     [
         ({"schema": 2}, "schema is 2"),
+        ({"schema": True}, "schema is True"),
         ({"steps": {}}, "steps must be a list"),
         ({"steps": [{"kind": "exec"}]}, "kind 'exec' must be one of"),
         ({"steps": [{"kind": ["scale"]}]}, "must be one of"),
@@ -56,6 +57,9 @@ def test_round_trip() -> None:
         ({"steps": [{"kind": "standardize", "mean": [0], "std": [0]}]}, "positive"),
         ({"steps": [{"kind": "standardize", "mean": [0], "std": [1, 2]}]}, "equally many"),
         ({"steps": [{"kind": "standardize", "mean": [True], "std": [1]}]}, "must be numbers"),
+        ({"steps": [{"kind": "scale", "factor": 10**400, "offset": 0}]}, "must be a number"),
+        ({"steps": [{"kind": "standardize", "mean": [10**400], "std": [1]}]}, "must be numbers"),
+        ({"window": {"length": 1, "stride": 1, "sampling_hz": 10**400}}, "must be a number"),
         ({"window": {"length": 0, "stride": 1, "sampling_hz": 1}}, "must be positive"),
         ({"window": {"length": 1.5, "stride": 1, "sampling_hz": 1}}, "must be positive"),
         ({"more": 1}, "must have the keys schema, window and steps"),

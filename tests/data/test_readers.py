@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import struct
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from edgekit.data import DATASETS, load
+from edgekit.data.files import read_npz
 from edgekit.data.readers.wisdm import aligned
 from edgekit.data.windows import resampled, sliding_windows
 from edgekit.errors import EdgekitError, InvalidDataError, UsageError
@@ -331,6 +333,13 @@ HARMLESS = {
         ({"split": np.zeros(5, int)}, "leaves nothing"),
         ({"subject": np.zeros(5)}, "subject must be integers"),
         ({"class_names": np.array([object()])}, "pickled objects"),
+        ({"class_names": np.array("a")}, r"class_names are <U1\[\], must be text"),
+        ({"class_names": np.arange(2)}, r"class_names are int64\[2\], must be text"),
+        ({"class_names": np.array([], str)}, r"class_names are <U1\[0\], must be text"),
+        ({"scale": np.array(list("abcdef"))}, "6 positive numbers"),
+        ({"scale": np.full(6, 1e300)}, "6 positive numbers"),
+        ({"scale": np.float32(1)}, "6 positive numbers"),
+        ({"scale": np.full(6, 3e38), "X": np.full((5, 40, 6), 9, np.int16)}, "more than float32"),
     ],
 )
 def test_prepared_windows_damaged(
@@ -340,6 +349,58 @@ def test_prepared_windows_damaged(
     np.savez(path, **(HARMLESS | change))
     with pytest.raises(InvalidDataError, match=message):
         load("wisdm-watch", path=path)
+
+
+FEATURES = {
+    "X": np.zeros((5, 49, 10), np.int8),
+    "scale": np.array(0.5),
+    "zero_point": np.array(3),
+    "y": np.zeros(5, np.int8),
+    "class_names": np.array(["a", "b"]),
+    "speaker": np.arange(5),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": np.array("abc")}, "1 positive numbers"),
+        ({"scale": np.array(np.nan)}, "1 positive numbers"),
+        ({"scale": np.ones(1)}, "1 positive numbers"),
+        ({"zero_point": np.array("abc")}, "zero_point must be an integer"),
+        ({"zero_point": np.array(0.5)}, "zero_point must be an integer"),
+        ({"zero_point": np.array(-129)}, "zero_point must be an integer"),
+        ({"class_names": np.array("a")}, r"class_names are <U1\[\], must be text"),
+        ({"scale": np.array(3e38)}, "holds NaN or infinity"),
+    ],
+)
+def test_keywords_damaged(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+    path = tmp_path / "features.npz"
+    np.savez(path, **FEATURES)
+    assert load("speech-commands-mfcc", path=path, split="random").x[0, 0, 0, 0] == -1.5
+    np.savez(path, **(FEATURES | change))
+    with pytest.raises(InvalidDataError, match=message):
+        load("speech-commands-mfcc", path=path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression_is_a_typed_error(tmp_path: Path, method: int) -> None:
+    """A member by any method that zip knows; a flipped bit that nobody looks at does no harm."""
+    values = np.random.default_rng(0).normal(size=(20, 4))
+    stored = io.BytesIO()
+    np.save(stored, values)
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", stored.getvalue())
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(35, 400, 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
+        try:
+            assert np.array_equal(read_npz(path, ["x"])["x"], values)
+        except InvalidDataError:
+            refused += 1
+    assert refused > 65
 
 
 def test_a_split_that_a_file_lacks(tmp_path: Path) -> None:

@@ -171,3 +171,37 @@ def test_a_files_own_definition_does_not_count() -> None:
     (function,) = ir.functions.values()
     assert "Clip" in [node.op_type for node in function]
     assert onnx_ir.to_proto(ir).functions[0].name in FUNCTIONS
+
+
+def test_what_is_attached_stays() -> None:
+    """Rules 2 and 3: a second time changes nothing, and says so; an older import is set right."""
+    b = OnnxBuilder()
+    b.output(quantized(b, b.input("x", (2, 3)), 0.1))
+    model = with_functions(b)
+    _, modified = attach_functions(model.ir)
+    assert not modified
+    model.ir.graph.opset_imports["edgekit"] = 7
+    ir, modified = attach_functions(model.ir)
+    assert modified
+    assert ir.graph.opset_imports["edgekit"] == 1
+
+
+def test_calls_within_functions_and_branches() -> None:
+    """Rule 1: a call is found wherever it stands."""
+    call = "edgekit.QuantizeDequantize (x, scale, zero_point)"
+    text = """
+        <ir_version: 9, opset_import: ["": 20, "own": 1, "edgekit": 1]>
+        g (bool yes, float[3] x, float scale, int8 zero_point) => (float[3] y) {{ {body} }}
+    """
+    branch = f"If (yes) <then_branch = t () => (float[3] a) {{ a = {call} }}, " + (
+        "else_branch = e () => (float[3] b) { b = Identity (x) }>"
+    )
+    function = f"""
+        <domain: "own", opset_import: ["": 20, "edgekit": 1]>
+        F (x, scale, zero_point) => (y) {{ y = {call} }}
+    """
+    for body, more in ((f"y = {branch}", ""), ("y = own.F (x, scale, zero_point)", function)):
+        ir = onnx_ir.from_onnx_text(text.format(body=body) + more)
+        ir, modified = attach_functions(ir)
+        assert modified
+        assert ("edgekit", "QuantizeDequantize", "") in ir.functions

@@ -139,7 +139,7 @@ def test_the_same_seed_gives_the_same_weights(run: Path, tmp_path: Path) -> None
 def test_resuming_gives_the_same_weights(run: Path, tmp_path: Path, epoch: int) -> None:
     """Stopped in the first, second or last epoch: all tensors of the checkpoint are equal."""
     interrupted(tmp_path / "run", epoch=epoch)
-    assert (tmp_path / "run" / "checkpoint.safetensors").exists() == (epoch > 1)
+    assert (tmp_path / "run" / "history.json").exists() == (epoch > 1)
     assert not (tmp_path / "run" / "model.safetensors").exists()
     train(config=None, resume=tmp_path / "run")
     assert {p.name for p in (tmp_path / "run").iterdir()} == FILES
@@ -171,12 +171,12 @@ def test_resuming_with_everything_random_and_sgd(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_dropout_resumes_too(tmp_path: Path) -> None:
-    """A network with dropout, on windows made up for it; people are on one side each."""
+def windows_file(path: Path) -> Path:
+    """Windows made up for har-cnn; people are on one side each."""
     rng = np.random.default_rng(0)
     subject = np.repeat(np.arange(5), 40)
     np.savez(
-        tmp_path / "windows.npz",
+        path,
         X=rng.integers(-1000, 1000, (200, 40, 6)).astype(np.int16),
         scale=np.full(6, 0.01),
         y=np.arange(200) % 7,
@@ -184,7 +184,12 @@ def test_dropout_resumes_too(tmp_path: Path) -> None:
         subject=subject,
         split=np.array([0, 0, 0, 1, 2])[subject],
     )
-    options = {"data": tmp_path / "windows.npz", "output": tmp_path / "whole"}
+    return path
+
+
+def test_dropout_resumes_too(tmp_path: Path) -> None:
+    """A network with dropout."""
+    options = {"data": windows_file(tmp_path / "windows.npz"), "output": tmp_path / "whole"}
     train("har-cnn", {"epochs": 2}, **options)
 
     def stop(epoch: int, *_: int) -> None:
@@ -195,6 +200,30 @@ def test_dropout_resumes_too(tmp_path: Path) -> None:
         train("har-cnn", {"epochs": 2}, **(options | {"output": tmp_path / "parts"}), on_step=stop)
     train("har-cnn", None, resume=tmp_path / "parts")
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_data_is_known_before_an_epoch_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that was given once is gone back to, or to the one that was given last."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    windows_file(Path("windows.npz"))
+
+    def stop(*_: int) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train("har-cnn", {"epochs": 1}, data="windows.npz", output="run", on_step=stop)
+    assert {p.name for p in Path("run").iterdir()} == {"config.toml", "checkpoint.safetensors"}
+    Path("windows.npz").rename("moved.npz")
+    with pytest.raises(InvalidDataError, match="windows.npz: no such file"):
+        train("har-cnn", None, resume="run")
+    with pytest.raises(StopError):
+        train("har-cnn", None, resume="run", data="moved.npz", on_step=stop)
+    train("har-cnn", None, resume="run")
+    train("har-cnn", {"epochs": 1}, data="moved.npz", output="whole")
+    assert_same(Path("run"), Path("whole"))
 
 
 def test_resuming_refuses_what_does_not_belong(run: Path, tmp_path: Path) -> None:
@@ -263,6 +292,33 @@ def test_a_changed_header(run: Path, tmp_path: Path, old: str, new: str) -> None
     path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
     with pytest.raises(OutputError, match="schema is 9|no checkpoint of edgekit"):
         train(config=None, resume=tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('"x"', "its header holds a str"),
+        ("[1]", "its header holds a list"),
+        ("null", "its header holds a NoneType"),
+        ("[" * 100_000, "is no checkpoint of edgekit"),
+        ('{"schema": true}', "schema is True"),
+        ('{"schema": 1, "history": {}}', "is no checkpoint of edgekit"),
+        (
+            '{"schema": 1, "history": [], "recipe": "", "dataset_sha256": "", "data": null, '
+            '"threads": true}',
+            "threads is True",
+        ),
+    ],
+)
+def test_a_foreign_header(tmp_path: Path, header: str, message: str) -> None:
+    """Whatever JSON stands there."""
+    from safetensors.numpy import save_file
+
+    from edgekit.zoo.checkpoint import FILE_NAME, read_progress
+
+    save_file({"a": np.zeros(1)}, tmp_path / FILE_NAME, metadata={"edgekit": header})
+    with pytest.raises(OutputError, match=message):
+        read_progress(tmp_path)
 
 
 def test_a_checkpoint_of_another_network(run: Path, tmp_path: Path) -> None:
@@ -368,9 +424,9 @@ def test_ctrl_c_leaves_a_run_to_resume(tmp_path: Path) -> None:
     running = subprocess.Popen(
         [*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
-    checkpoint = tmp_path / "run" / "checkpoint.safetensors"
+    history = tmp_path / "run" / "history.json"
     deadline = time.monotonic() + 600
-    while not checkpoint.exists() and time.monotonic() < deadline and running.poll() is None:
+    while not history.exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, told = running.communicate(timeout=600)
@@ -383,3 +439,19 @@ def test_ctrl_c_leaves_a_run_to_resume(tmp_path: Path) -> None:
     progress = read_progress(tmp_path / "run")
     assert progress is not None and len(progress.history) >= 1
     assert len(progress.history) < 500
+
+
+def test_ctrl_c_before_anything_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While data loads there is no run, and no command that would go on with it."""
+    from edgekit.cli.train import train as verb
+    from edgekit.zoo import training
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "load", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        verb("digits-cnn", output=tmp_path / "run")
+    assert f"interrupted; nothing was trained yet in {tmp_path / 'run'}" in capsys.readouterr().err

@@ -22,7 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.data.files import check_labels, check_partition, read_npz
+from edgekit.data.files import (
+    check_class_names,
+    check_labels,
+    check_partition,
+    check_scale,
+    read_npz,
+)
 from edgekit.errors import InvalidDataError
 
 Array = NDArray[Any]
@@ -60,21 +66,24 @@ def read_windows(path: Path, *, length: int) -> Windows:
     """
     keys = ("X", "scale", "y", "class_names", "subject", "split")
     arrays = read_npz(path, keys, ("random_split",))
-    x, scale, subject = arrays["X"], arrays["scale"], arrays["subject"]
+    x, subject = arrays["X"], arrays["subject"]
     if x.dtype != np.int16 or x.ndim != 3 or x.shape[1:] != (length, CHANNELS):
         raise InvalidDataError(
             f"{path}: X is {x.dtype}{list(x.shape)}, must be int16[N, {length}, {CHANNELS}]"
         )
-    finite = scale.dtype.kind == "f" and np.isfinite(scale).all() and (scale > 0).all()
-    if scale.shape != (CHANNELS,) or not finite:
-        raise InvalidDataError(f"{path}: scale must be {CHANNELS} positive numbers")
+    scale = check_scale(arrays["scale"], (CHANNELS,), path)
+    names = check_class_names(arrays["class_names"], path)
     if subject.shape != (len(x),) or subject.dtype.kind not in "iu":
         raise InvalidDataError(f"{path}: subject must be integers [{len(x)}]")
+    with np.errstate(over="ignore"):
+        values = x * scale
+    if not np.isfinite(values).all():
+        raise InvalidDataError(f"{path}: X times scale is more than float32 holds")
     drawn = arrays.get("random_split")
     return Windows(
-        x=np.ascontiguousarray((x * scale.astype(np.float32)).transpose(0, 2, 1), np.float32),
-        y=check_labels(arrays["y"], len(x), len(arrays["class_names"]), path),
-        classes=tuple(map(str, arrays["class_names"])),
+        x=np.ascontiguousarray(values.transpose(0, 2, 1), np.float32),
+        y=check_labels(arrays["y"], len(x), len(names), path),
+        classes=names,
         subject=subject.astype(np.int64),
         split=check_partition(arrays["split"], len(x), "split", path),
         random_split=(

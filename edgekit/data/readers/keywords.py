@@ -12,11 +12,18 @@ from types import MappingProxyType
 import numpy as np
 
 from edgekit.data.dataset import Samples, dataset
-from edgekit.data.files import check_labels, file_sha256, read_npz
+from edgekit.data.files import (
+    check_class_names,
+    check_labels,
+    check_scale,
+    file_sha256,
+    read_npz,
+)
 from edgekit.data.splits import drawn_groups, random_partition
 from edgekit.errors import InvalidDataError
 
 _SHAPE = (49, 10)
+_CODES = range(-128, 128)
 
 
 @dataset(
@@ -37,18 +44,20 @@ def read(path: Path | None) -> tuple[Samples, str]:
         raise InvalidDataError(f"{path}: must be one .npz file, or a folder with one")
     file = found[0]
     arrays = read_npz(file, ("X", "y", "class_names"), ("scale", "zero_point", "speaker"))
-    x, names = arrays["X"], arrays["class_names"]
+    x, names = arrays["X"], check_class_names(arrays["class_names"], file)
     if x.shape[1:] != _SHAPE or x.dtype not in (np.int8, np.float32):
         raise InvalidDataError(
             f"{file}: X is {x.dtype}{list(x.shape)}, must be int8 or float32[N, 49, 10]"
         )
     values = x.astype(np.float32)
     if x.dtype == np.int8:
-        meaning = [arrays.get(key) for key in ("scale", "zero_point")]
-        if any(array is None or array.ndim for array in meaning):
+        if not {"scale", "zero_point"} <= arrays.keys():
             raise InvalidDataError(f"{file}: X is int8 and lacks scalar scale and zero_point")
-        scale, zero_point = (float(array) for array in meaning if array is not None)
-        values = np.float32(scale) * (values - np.float32(zero_point))
+        scale, zero_point = check_scale(arrays["scale"], (), file), arrays["zero_point"]
+        if zero_point.shape or zero_point.dtype.kind not in "iu" or zero_point not in _CODES:
+            raise InvalidDataError(f"{file}: zero_point must be an integer from -128 to 127")
+        with np.errstate(over="ignore"):
+            values = scale * (values - zero_point.astype(np.float32))
     if not np.isfinite(values).all():
         raise InvalidDataError(f"{file}: X holds NaN or infinity")
     y = check_labels(arrays["y"], len(x), len(names), file)
@@ -61,7 +70,7 @@ def read(path: Path | None) -> tuple[Samples, str]:
     samples = Samples(
         x=values[:, None],
         y=y,
-        classes=tuple(map(str, names)),
+        classes=names,
         partitions=partitions,
         groups=None if speaker is None else speaker.astype(np.int64),
     )

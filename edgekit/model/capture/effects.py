@@ -12,6 +12,11 @@ _PARAMETER = "forward changes its parameter {!r}; leave it as it is"
 _BUFFER = "forward changes its buffer {!r}; make it an input and an output"
 _INPUT = "forward changes its input {!r} in place; clone it first"
 
+_STATISTICS = ("num_batches_tracked", "running_mean", "running_var")
+"""Buffers that normalisation layers change in training mode, and only there."""
+
+_TRAINING = "it was exported in training mode; call model.eval() before torch.export.export"
+
 _BY_OUTPUT = {
     OutputKind.BUFFER_MUTATION: _BUFFER,
     OutputKind.PARAMETER_MUTATION: _PARAMETER,
@@ -50,6 +55,8 @@ def check_effects(program: ExportedProgram, name: str) -> None:
             spec = inputs.get(_origin(written).name)
             if spec is not None and spec.kind in _BY_INPUT:
                 problems[_BY_INPUT[spec.kind].format(spec.target or spec.arg.name)] = None
+    if any(word in problem for problem in problems for word in _STATISTICS):
+        raise UnsupportedError(f"{name}: {_TRAINING} ({next(iter(problems)).partition(';')[0]})")
     if problems:
         raise UnsupportedError(f"{name}: " + "; ".join(problems))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,14 +49,29 @@ class Example:
         leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
         return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
-    def first_sample(self, notes: tuple[str, ...]) -> Example:
-        """The same with every tensor cut to index 0 of axis 0, which it keeps."""
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Example:
+        """The same with every tensor changed, in the order of their names."""
 
-        def cut(leaf: Any) -> Any:
-            return leaf[:1] if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf
+        def changed(leaf: Any) -> Any:
+            return change(leaf) if isinstance(leaf, torch.Tensor) else leaf
 
-        args, kwargs = pytree.tree_map(cut, (self.args, dict(self.kwargs)))
-        return replace(self, args=args, kwargs=kwargs, notes=self.notes + notes)
+        args, kwargs = pytree.tree_map(changed, (self.args, dict(self.kwargs)))
+        return replace(self, args=args, kwargs=kwargs)
+
+    def sample(self, row: int, *, batch: int) -> Example:
+        """One sample: tensors whose axis 0 has the extent `batch` keep that row, as a batch of 1.
+
+        All others, which have no axis of samples, stay whole.
+        """
+
+        def cut(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor[row : row + 1] if tensor.ndim and tensor.shape[0] == batch else tensor
+
+        return self.each(cut)
+
+    def noted(self, note: str) -> Example:
+        """The same with one note more."""
+        return replace(self, notes=(*self.notes, note))
 
 
 def bind_example(module: nn.Module, given: object) -> Example:

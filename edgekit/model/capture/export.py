@@ -13,14 +13,9 @@ from torch.utils import _pytree as pytree
 
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.model.capture import diagnosis
+from edgekit.model.capture.batch import single_batch
 from edgekit.model.capture.effects import check_effects
-from edgekit.model.capture.examples import (
-    REFUSED,
-    Example,
-    bind_example,
-    dtype_name,
-    path_names,
-)
+from edgekit.model.capture.examples import REFUSED, bind_example, dtype_name, path_names
 from edgekit.model.capture.onnx_form import to_proto
 from edgekit.model.capture.quiet import quiet
 from edgekit.model.domain import attach_functions
@@ -66,7 +61,7 @@ def capture(module: nn.Module, example_inputs: object, *, name: str = "") -> Mod
     _check_packed(module)
     _check_tensors([*module.named_parameters(), *module.named_buffers()])
     with _in_eval_mode(module):
-        example = _single_batch(module, bind_example(module, example_inputs))
+        example = single_batch(module, bind_example(module, example_inputs))
         try:
             with quiet():
                 program = torch.export.export(module, example.args, dict(example.kwargs))
@@ -158,68 +153,6 @@ def _check_packed(module: nn.Module) -> None:
 
 
 _PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
-
-
-def _single_batch(module: nn.Module, example: Example) -> Example:
-    """The example with a batch of 1, cut to its first sample where samples are independent.
-
-    Independent means: the last sample alone gives the last row of every output of the whole. An
-    axis 0 that is time, or that the module mixes, fails that and stays.
-
-    Raises:
-        UsageError: forward fails on the example.
-    """
-    whole = _run(module, example)
-    extents = {t.shape[0] for t in example.tensors if t.ndim >= 2}
-    if extents <= {1}:
-        return example
-    if len(extents) > 1:
-        note = f"axis 0 of the inputs has the extents {sorted(extents)}; none is taken as a batch"
-        return Example(example.args, example.kwargs, example.names, (*example.notes, note))
-    batch = extents.pop()
-    if not _independent(module, example, whole, batch):
-        note = (
-            f"axis 0 of the example, {batch}, is not taken as a batch: rows of the outputs depend "
-            "on other rows of the inputs"
-        )
-        return Example(example.args, example.kwargs, example.names, (*example.notes, note))
-    note = f"the batch of the example, {batch}, is fixed to 1"
-    return example.first_sample((note,))
-
-
-def _independent(
-    module: nn.Module, example: Example, whole: Sequence[torch.Tensor], batch: int
-) -> bool:
-    def last(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == batch:
-            return leaf[-1:]
-        return leaf
-
-    args, kwargs = pytree.tree_map(last, (example.args, dict(example.kwargs)))
-    try:
-        with torch.no_grad(), quiet():
-            alone = _tensors(module(*args, **kwargs))
-    except Exception:  # Whatever a foreign module raises on one sample: it cannot take one.
-        return False
-    return len(alone) == len(whole) and all(
-        full.ndim > 0
-        and full.shape[0] == batch
-        and one.shape == full[-1:].shape
-        and torch.allclose(one, full[-1:], rtol=1e-3, atol=1e-5)
-        for one, full in zip(alone, whole, strict=True)
-    )
-
-
-def _run(module: nn.Module, example: Example) -> list[torch.Tensor]:
-    try:
-        with torch.no_grad(), quiet():
-            return _tensors(module(*example.args, **example.kwargs))
-    except Exception as error:
-        raise diagnosis.forward_failure(type(module).__name__, error) from error
-
-
-def _tensors(result: object) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
 def _output_names(program: ExportedProgram) -> list[str]:

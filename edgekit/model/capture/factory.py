@@ -38,15 +38,6 @@ class Made:
     example_inputs: object = None
 
 
-def is_reference(text: str) -> bool:
-    """Whether a text has the form of a factory's name.
-
-    >>> is_reference("nets.mobile:small"), is_reference("nets/mobile.onnx")
-    (True, False)
-    """
-    return _REFERENCE.fullmatch(text) is not None
-
-
 def make_module(reference: str, arguments: Mapping[str, str], *, seed: int = 0) -> Made:
     """Import a module, the current directory included, and call the factory in it.
 
@@ -65,7 +56,12 @@ def make_module(reference: str, arguments: Mapping[str, str], *, seed: int = 0) 
     found = _REFERENCE.fullmatch(reference)
     if found is None:
         raise UsageError(f"{reference!r} must read package.module:factory")
-    with _current_directory_importable(), torch.random.fork_rng(devices=[]):
+    with (
+        _current_directory_importable(),
+        torch.random.fork_rng(devices=[]),
+        # What a user's code prints is no result of ours.
+        contextlib.redirect_stdout(sys.stderr),
+    ):
         target = _attribute(_imported(found[1]), found[2], reference)
         torch.manual_seed(seed)
         if isinstance(target, nn.Module):

@@ -45,6 +45,12 @@ MAX_MEMBERS = 100_000
 
 _ENCRYPTED = 0x1
 
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Stored is what torch writes, deflated what any packer makes of it."""
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+"""What the standard library raises on archives that are none, or are cut short."""
+
 
 def read_archive(path: Path) -> dict[str, bytes]:
     """The members of a ``.pt2`` file that make up its program, by name without the root folder.
@@ -58,7 +64,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return _members(archive, str(path))
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+    except _DAMAGED as error:
         raise InvalidModelError(f"{path} is no archive of torch.export.save: {error}") from error
     except OSError as error:
         raise InvalidModelError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -86,6 +92,11 @@ def _members(archive: zipfile.ZipFile, where: str) -> dict[str, bytes]:
     for info, name in zip(infos, names, strict=True):
         if info.flag_bits & _ENCRYPTED:
             raise InvalidModelError(f"{where}: {name} is encrypted")
+        if info.compress_type not in _COMPRESSIONS:
+            raise InvalidModelError(
+                f"{where}: {name} is compressed by method {info.compress_type}, must be stored or "
+                "deflated"
+            )
         if _KEPT.fullmatch(name):
             with archive.open(info) as member:
                 # One byte more than declared shows a header that lies.

@@ -98,6 +98,89 @@ def test_batch_becomes_one() -> None:
     assert model.notes == ("the batch of the example, 7, is fixed to 1",)
 
 
+class Weighted(nn.Module):
+    """One vector of weights for all samples."""
+
+    def forward(self, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return x * weights
+
+
+class Scaled(nn.Module):
+    """A number for each sample."""
+
+    def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return x * factor[:, None]
+
+
+def test_only_samples_are_cut() -> None:
+    """A vector that is no batch stays whole, and the Model computes what the module does."""
+    x, weights = torch.randn(4, 8), torch.randn(8)
+    model = capture(Weighted(), (x, weights))
+    assert [tuple(v.shape.numpy()) for v in model.ir.graph.inputs] == [(1, 8), (8,)]
+    assert model.notes == (
+        "the batch of the example, 4, is fixed to 1; whole as in the example: weights",
+    )
+    feeds = {"x": x[:1].numpy(), "weights": weights.numpy()}
+    assert np.array_equal(run(lower(model), feeds)["output"], (x[:1] * weights).numpy())
+    model = capture(Scaled(), (x, torch.randn(4)))
+    assert [tuple(v.shape.numpy()) for v in model.ir.graph.inputs] == [(1, 8), (1,)]
+
+
+class Rows(nn.Module):
+    """A function of the whole example."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+SAME = [torch.zeros(4, 8), torch.ones(4, 8), torch.full((4, 8), 3), torch.ones(4, 8) > 0]
+
+
+@pytest.mark.parametrize("example", SAME, ids=["zeros", "ones", "integers", "booleans"])
+@pytest.mark.parametrize(
+    "mixing",
+    [
+        lambda x: x.float() - x.float().mean(0),
+        lambda x: x.float().cumsum(0),
+        lambda x: x.float().flip(0).cumsum(0).flip(0),
+        lambda x: x.float().roll(1, 0),
+        lambda x: x.float() + 1e-6 * x.float()[:1],
+        lambda x: x.float() * x.float()[-1],
+    ],
+    ids=["mean", "causal", "anti-causal", "roll", "faint", "last"],
+)
+def test_mixing_is_seen_in_equal_samples(
+    mixing: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor
+) -> None:
+    """An example whose samples are all the same hides no dependence between them."""
+    model = capture(Rows(mixing), example)
+    assert model.ir.graph.inputs[0].shape.numpy() == (4, 8)
+    assert "axis 0 of the example, 4, is not taken as a batch" in model.notes[0]
+
+
+@pytest.mark.parametrize("example", SAME, ids=["zeros", "ones", "integers", "booleans"])
+def test_equal_samples_may_be_independent(example: torch.Tensor) -> None:
+    model = capture(Rows(lambda x: x.float().sum(1)), example)
+    assert model.ir.graph.inputs[0].shape.numpy() == (1, 8)
+
+
+def test_values_stay_where_a_module_is_defined() -> None:
+    """Roots, logarithms and tables see the kind of values that the example has."""
+
+    def narrow(x: torch.Tensor) -> torch.Tensor:
+        return torch.log(x) + torch.sqrt(1 - x)
+
+    assert capture(Rows(narrow), torch.rand(4, 8) * 0.9 + 0.05).notes == (
+        "the batch of the example, 4, is fixed to 1",
+    )
+    tokens = torch.full((4, 5), 9)
+    assert capture(nn.Embedding(10, 3), tokens).ir.graph.inputs[0].shape.numpy() == (1, 5)
+
+
 def test_time_is_no_batch() -> None:
     """An axis 0 along which results depend on each other stays; an LSTM stays one node."""
     model = capture(trained(networks.Recurrent()), torch.randn(4, 1, 3))

@@ -156,3 +156,13 @@ def test_quiet_restores(capfd: pytest.CaptureFixture[str]) -> None:
         sys.stdout.write("lost")
     sys.stdout.write("kept")
     assert capfd.readouterr().out == "kept"
+
+
+def test_what_a_factory_prints_is_no_result(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout only results; a user's words go to stderr."""
+    source = SOURCE + "print('imported')\n\ndef talking():\n    print('made')\n    return net()\n"
+    (here / "mynets" / "small.py").write_text(source)
+    make_module("mynets.small:talking", {})
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "imported\nmade\n"

@@ -350,6 +350,24 @@ def test_broken_archives(saved: dict[str, bytes], tmp_path: Path) -> None:
         load_pt2(path)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_compressions(saved: dict[str, bytes], tmp_path: Path, method: int) -> None:
+    """Damaged or not: only what torch writes, and what packers make of it, is unpacked."""
+    path = tmp_path / "net.pt2"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in saved.items():
+            archive.writestr(f"net/{name}", content)
+    data = path.read_bytes()
+    for content in (data, data[:60] + bytes(b ^ 0x5A for b in data[60:120]) + data[120:]):
+        path.write_bytes(content)
+        with pytest.raises(InvalidModelError, match="must be stored or deflated"):
+            load_pt2(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in saved.items():
+            archive.writestr(f"net/{name}", content)
+    assert load_pt2(path).graph_signature.user_inputs
+
+
 def test_size_bombs(saved: dict[str, bytes], tmp_path: Path) -> None:
     """A declared size beyond the limit is refused before anything is read."""
     path = write(tmp_path / "net.pt2", saved)
@@ -439,3 +457,12 @@ def test_no_text_is_executed(saved: dict[str, bytes], tmp_path: Path, alarm: Pat
             with quiet():
                 program.module()
         holder[path[-1]] = kept
+
+
+def test_training_mode_is_named(tmp_path: Path) -> None:
+    """The usual mistake, with what to do about it."""
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    with quiet():
+        torch.export.save(torch.export.export(module, (torch.randn(2, 4),)), tmp_path / "net.pt2")
+    with pytest.raises(UnsupportedError, match=r"training mode; call model\.eval\(\) before"):
+        capture_exported(load_pt2(tmp_path / "net.pt2"), name="net")
