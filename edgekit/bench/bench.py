@@ -1,7 +1,7 @@
 """Run an artifact in every way that was asked for, and say what came of it.
 
-Each way is opened twice: once to run the test vectors, where generated C must be exact to the bit,
-and afresh for the figures, so that the first run is one.
+The figures come first, so that nothing has run in a way before its first run is timed, then the
+test vectors, where generated C must be exact to the bit: without that there is no report.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.bench.boundary import BoundaryError
 from edgekit.bench.environment import read_environment
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import (
@@ -46,7 +47,7 @@ class Way:
     """One way of executing an artifact.
 
     Attributes:
-        open: makes the runner; may be called twice.
+        open: makes the runner.
         role: the deployed network, or a baseline to hold it against.
     """
 
@@ -81,12 +82,14 @@ def bench(
 
     Raises:
         MismatchError: generated C is not exact on the test vectors.
-        BoundaryError: samples do not fit.
+        BoundaryError: samples or test vectors do not fit.
         RunnerError: a runtime refuses its file.
     """
+    check_vectors(subject, vectors)
     before = read_environment()
-    runs = [_run(subject, way, samples, protocol, vectors=vectors, limit=limit) for way in ways]
+    answered = [_run(subject, way, samples, protocol, vectors=vectors, limit=limit) for way in ways]
     after = read_environment()
+    runs = with_float_accuracy(answered)
     # A clock that sinks under load shows only afterwards; counting does not mind.
     timed = any(run.protocol is not None for run in runs)
     warnings = dict.fromkeys((*before.warnings, *after.clock_warnings) if timed else ())
@@ -100,9 +103,35 @@ def bench(
         memory=subject.memory,
         files=subject.files,
         preprocessing=preprocessing,
-        runs=with_float_accuracy(runs),
+        runs=runs,
         warnings=tuple(warnings),
     )
+
+
+def check_vectors(subject: Subject, vectors: Mapping[str, Array]) -> None:
+    """Refuse test vectors of another network; without any outputs there is nothing to compare.
+
+    Raises:
+        BoundaryError: an array is missing, or has another dtype, shape or count.
+    """
+    if not any(f"output/{port.name}" in vectors for port in subject.outputs):
+        return
+    named = [(f"input/{port.name}", port) for port in subject.inputs]
+    named += [(f"output/{port.name}", port) for port in subject.outputs]
+    counts = set()
+    for key, port in named:
+        if key not in vectors:
+            raise BoundaryError(f"the test vectors lack {key!r}, they have {sorted(vectors)}")
+        values = vectors[key]
+        fits = values.ndim > 0 and values.shape[1:] == port.source_shape
+        if not fits or values.dtype != np.dtype(port.dtype):
+            raise BoundaryError(
+                f"test vectors {key!r} are {values.dtype}{list(values.shape)}, must be "
+                f"{port.dtype}[N, {', '.join(map(str, port.source_shape))}]"
+            )
+        counts.add(len(values))
+    if len(counts) != 1 or counts == {0}:
+        raise BoundaryError(f"there are {sorted(counts)} test vectors, must be as many of each")
 
 
 def _run(
@@ -113,18 +142,19 @@ def _run(
     *,
     vectors: Mapping[str, Array],
     limit: int | None,
-) -> Run:
-    agreement = _checked(subject, way, vectors)
+) -> tuple[Run, Array | None]:
+    """The figures of one way, and which labels it got right; None where none were counted."""
     with way.open() as runner:
         cost = runner.cost(_fed(runner, samples), protocol)
+        agreement = _agreement(subject, runner, vectors)
         if limit is None and runner.is_simulated:
             limit = max(1, SIMULATED_SAMPLES // (samples.steps or 1))
-        accuracy = count_right(runner, samples.first(limit))
+        right = answers(runner, samples.first(limit))
         latency = cost.latency_ms
         timed = latency is not None and latency.provenance == "measured"
         own = runner.precision == subject.identity.precision
         layers = sum(layer.macs or 0 for layer in cost.layers)
-        return Run(
+        run = Run(
             backend=runner.name,
             backend_version=runner.version,
             kernels=runner.kernels,
@@ -145,7 +175,9 @@ def _run(
             latency_ms=latency,
             stack_bytes=cost.stack_bytes,
             layers=cost.layers,
-            accuracy=accuracy,
+            accuracy=None
+            if right is None
+            else Accuracy(float(right.mean()), len(right), samples.source),
             agreement=agreement,
             toolchain=runner.toolchain,
             toolchain_version=runner.toolchain_version,
@@ -153,10 +185,11 @@ def _run(
             provenance=cost.provenance,
             warnings=(*runner.notes, *cost.warnings),
         )
+        return run, right
 
 
-def _checked(subject: Subject, way: Way, vectors: Mapping[str, Array]) -> Agreement | None:
-    """The test vectors on a runner of their own.
+def _agreement(subject: Subject, runner: Runner, vectors: Mapping[str, Array]) -> Agreement | None:
+    """The test vectors on a runner.
 
     None where no reference says the outputs, where another precision computes something else, and
     in an emulator: its runs are slow, and export checked them.
@@ -164,18 +197,16 @@ def _checked(subject: Subject, way: Way, vectors: Mapping[str, Array]) -> Agreem
     Raises:
         MismatchError: generated C is not exact.
     """
-    if not all(f"output/{port.name}" in vectors for port in subject.outputs):
+    known = f"output/{subject.outputs[0].name}" in vectors
+    if not known or runner.is_simulated or runner.precision != subject.identity.precision:
         return None
-    with way.open() as runner:
-        if runner.is_simulated or runner.precision != subject.identity.precision:
-            return None
-        agreement = compare(runner, vectors)
-        if runner.is_exact and agreement.mismatches:
-            raise MismatchError(
-                f"{runner.name} on {runner.device}: {agreement.mismatches} of "
-                f"{agreement.elements} elements of the test vectors differ from the exact reference"
-            )
-        return agreement
+    agreement = compare(runner, vectors)
+    if runner.is_exact and agreement.mismatches:
+        raise MismatchError(
+            f"{runner.name} on {runner.device}: {agreement.mismatches} of "
+            f"{agreement.elements} elements of the test vectors differ from the exact reference"
+        )
+    return agreement
 
 
 def _part(count: int, samples: Samples) -> str:
@@ -221,15 +252,15 @@ def _top1(values: Array) -> int:
     return int(values.argmax())
 
 
-def count_right(runner: Runner, samples: Samples) -> Accuracy | None:
-    """How many labels the largest element of the first output names.
+def answers(runner: Runner, samples: Samples) -> Array | None:
+    """Which labels the largest element of the first output names, bool[N].
 
     None without labels, and for sequences where the runner carries no state.
     """
     first = runner.outputs[0]
     if samples.labels is None or np.prod(first.source_shape) < 2:
         return None
-    right = 0
+    right = np.zeros(len(samples), np.bool_)
     fed, steps = _fed(runner, samples), samples.steps
     for number, label in enumerate(samples.labels):
         results: dict[str, Array] | None
@@ -239,19 +270,28 @@ def count_right(runner: Runner, samples: Samples) -> Accuracy | None:
             results = runner.end_of(fed[number * steps : (number + 1) * steps])
         if results is None:
             return None
-        right += _top1(results[first.name]) == int(label)
-    return Accuracy(right / len(samples), len(samples), samples.source)
+        right[number] = _top1(results[first.name]) == int(label)
+    return right
 
 
-def with_float_accuracy(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Every accuracy beside that of the float baseline on the same samples."""
-    floats = [r.accuracy for r in runs if r.precision == "float32" and r.accuracy is not None]
-    if not floats:
-        return tuple(runs)
-    value = floats[0].value
-    return tuple(
-        run
-        if run.accuracy is None or run.precision == "float32"
-        else replace(run, accuracy=replace(run.accuracy, float_value=value))
-        for run in runs
-    )
+def with_float_accuracy(answered: Sequence[tuple[Run, Array | None]]) -> tuple[Run, ...]:
+    """Every accuracy beside that of the float network on the same samples.
+
+    Args:
+        answered: runs over one data set, each with the labels that it got right, from the first;
+            an emulator may have stopped sooner than others.
+    """
+    floats = [right for run, right in answered if run.precision == "float32" and right is not None]
+    return tuple(_beside(run, floats) for run, _ in answered)
+
+
+def _beside(run: Run, floats: Sequence[Array]) -> Run:
+    """The run with the float accuracy over as many samples, where float runs had as many."""
+    accuracy = run.accuracy
+    if accuracy is None or run.precision == "float32":
+        return run
+    for right in floats:
+        if len(right) >= accuracy.samples:
+            value = float(right[: accuracy.samples].mean())
+            return replace(run, accuracy=replace(accuracy, float_value=value))
+    return run

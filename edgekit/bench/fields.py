@@ -46,16 +46,26 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> Any:
-    """A dataclass as plain data.
+    r"""A dataclass as plain data.
+
+    Texts lose lone surrogates, which are what Python makes of an argument or a file name that is
+    not UTF-8, and which no UTF-8 file can hold: an escape that can be read stands for each.
 
     >>> encode(Limits(0, 1))
     {'low': 0, 'high': 1}
+    >>> encode("net\udcff.onnx") == r"net\udcff.onnx"
+    True
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [encode(v) for v in value]
-    return value
+    return writable(value) if isinstance(value, str) else value
+
+
+def writable(text: str) -> str:
+    """A text that every UTF-8 file can hold; the same one unless it has lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def decode(kind: type[T], value: Any, where: str) -> T:
@@ -106,18 +116,18 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return tuple(_decode(a, v, f"{where}[{i}]") for i, (a, v) in pairs)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, where)
-    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    fits = isinstance(value, kind) and not (kind is str and writable(value) != value)
     return _expect(fits, value, where, _WORDS[kind])
 
 
-_WORDS = {str: "a text", bool: "true or false"}
+_WORDS = {str: "a text without lone surrogates", bool: "true or false"}
 
 
 def _number(kind: type, limits: Limits, value: Any, where: str) -> Any:
-    """An int stays one; a float may be written without a point, and is always finite."""
+    """An int stays one; a float may be written without a point, and is always finite and exact."""
     allowed: tuple[type, ...] = (int,) if kind is int else (int, float)
     fits = isinstance(value, allowed) and not isinstance(value, bool)
-    inside = fits and limits.low <= value <= limits.high
+    inside = fits and limits.low <= value <= limits.high and kind(value) == value
     words = "a whole number" if kind is int else "a number"
     _expect(inside, value, where, f"{words} in {limits.low:g}…{limits.high:g}")
     return kind(value)

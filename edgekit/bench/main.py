@@ -1,13 +1,13 @@
 """The command that a board runs: ``python3 ondevice/bench.py --backend c,onnxruntime``.
 
-First the test vectors, where generated C must be exact to the bit, then the figures. Exit codes are
-those of the ``edgekit`` command: 0 ok, 1 a check failed, 2 usage, 4 a runtime is missing.
+Files must be those of the manifest, where it was copied along. Generated C must be exact to the bit
+on the test vectors, else there is no report. Exit codes are those of the ``edgekit`` command: 0 ok,
+1 a check failed, 2 usage, 4 a runtime is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from pathlib import Path
 
 from edgekit.bench.bench import MismatchError, Way, bench
 from edgekit.bench.boundary import BoundaryError
+from edgekit.bench.dataset import match, read_arrays
 from edgekit.bench.fields import ReportError
+from edgekit.bench.integrity import manifest_sha256
 from edgekit.bench.preprocessing import timed
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import Report, as_text, write_text
 from edgekit.bench.runners import open_runner
 from edgekit.bench.runners.base import RunnerError, RuntimeMissingError
-from edgekit.bench.samples import Samples, read_npz, read_samples, seeded
+from edgekit.bench.samples import Samples, seeded
 from edgekit.bench.subject import Subject, read_subject
 from edgekit.bench.text import summary
-
-MANIFEST = "manifest.json"
 
 FAILED, USAGE, MISSING = 1, 2, 4
 """Exit codes."""
@@ -119,18 +119,15 @@ def _measured(folder: Path, options: argparse.Namespace) -> Report:
         samples,
         protocol,
         command=shlex.join(["python3", *sys.argv]),
-        vectors=read_npz(folder / subject.vectors),
+        vectors=read_arrays(folder / subject.vectors),
         limit=options.limit,
         preprocessing=timed(folder, subject, samples, protocol),
     )
 
 
 def _identified(folder: Path, subject: Subject) -> Subject:
-    """With the hash of the manifest, where the whole artifact was copied."""
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        return subject
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    """With the hash of the manifest, where it was copied along and describes what is here."""
+    digest = manifest_sha256(folder, subject)
     return replace(subject, identity=replace(subject.identity, artifact_sha256=digest))
 
 
@@ -141,7 +138,10 @@ def _words(text: str) -> tuple[str, ...]:
 def _samples(subject: Subject, options: argparse.Namespace) -> Samples:
     if options.input is None:
         return seeded(subject.inputs, options.seed)
-    return read_samples(subject.inputs, options.input)
+    arrays = read_arrays(options.input)
+    return Samples.of(
+        match(subject.inputs, arrays, sequences=subject.has_state), options.input.name
+    )
 
 
 def ways_of(

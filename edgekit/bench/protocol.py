@@ -89,7 +89,8 @@ class Latency:
         mean: arithmetic mean.
         minimum: fastest counted run.
         maximum: slowest counted run.
-        first: the first run, before the warm-up; null for modelled figures.
+        first: the first run, before the warm-up and with nothing run since the network was
+            opened; null for modelled figures.
         cov: coefficient of variation, null for modelled figures.
         drift: change of the median from the first half of the samples to the second, relative;
             null for modelled figures and for fewer than four samples.

@@ -26,6 +26,7 @@ from edgekit.bench.fields import (
     encode,
     parse,
     shortened,
+    writable,
 )
 from edgekit.bench.memory import Memory
 from edgekit.bench.protocol import Latency, Protocol, Provenance
@@ -361,7 +362,7 @@ def read_report(path: Path) -> Report:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all; folders are made.
+    """Write a file whole or not at all; folders are made, lone surrogates escaped.
 
     Raises:
         OSError: the place cannot be written.
@@ -370,7 +371,7 @@ def write_text(path: Path, text: str) -> None:
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(number, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+            stream.write(writable(text))
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -176,21 +176,23 @@ class Subject:
         for ports in (self.inputs, self.outputs):
             if len({p.name for p in ports}) != len(ports):
                 raise ValueError("two inputs or two outputs have the same name")
-        self._check_paths()
+        for path in self.paths:
+            check_inside(path)
         if self.library is not None:
             self._check_library(self.library)
 
-    def _check_paths(self) -> None:
-        named = [self.vectors, self.preprocessing, *(m.file for m in self.models)]
-        if self.library is not None:
-            named += [self.library.file, self.library.weights_file]
-        for path in named:
-            if path is None:
-                continue
-            parts = PurePosixPath(path).parts
-            inside = parts and not path.startswith("/") and ".." not in parts and "\\" not in path
-            if not inside or not path.isprintable():
-                raise ValueError(f"{path!r} is no path inside an artifact")
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Everything that may be read to run it."""
+        library = self.library
+        built = () if library is None else (library.file, library.weights_file)
+        named = (self.vectors, self.preprocessing, *built, *(m.file for m in self.models))
+        return tuple(path for path in named if path is not None)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether its library carries state from step to step."""
+        return self.library is not None and self.library.state_bytes > 0
 
     def _check_library(self, library: LibraryFile) -> None:
         for port in (*self.inputs, *self.outputs):
@@ -224,6 +226,18 @@ class Subject:
         """Write ``ondevice.json`` into an artifact's folder."""
         text = json.dumps(self.to_json(), indent=1, sort_keys=True, allow_nan=False) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8", newline="\n")
+
+
+def check_inside(path: str) -> None:
+    """Refuse a path that may lead out of an artifact's folder.
+
+    Raises:
+        ValueError: it is absolute, climbs, or is not written as POSIX does.
+    """
+    parts = PurePosixPath(path).parts
+    inside = parts and not path.startswith("/") and ".." not in parts and "\\" not in path
+    if not inside or not path.isprintable():
+        raise ValueError(f"{path!r} is no path inside an artifact")
 
 
 def read_subject(folder: Path) -> Subject:

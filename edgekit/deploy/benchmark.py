@@ -24,9 +24,8 @@ from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import LayerCost
 from edgekit.bench.runners import RUNTIMES, open_model
 from edgekit.bench.runners.base import Cost, Inputs, Runner, RunnerError, RuntimeMissingError
-from edgekit.bench.samples import Samples, seeded
+from edgekit.bench.samples import seeded
 from edgekit.bench.subject import Subject
-from edgekit.deploy.data import Samples as Data
 from edgekit.deploy.manifest import FILE_NAME, Manifest
 from edgekit.deploy.ondevice import ports_of, subject_of
 from edgekit.deploy.session import Profile, Session
@@ -131,7 +130,7 @@ class SessionRunner(Runner):
             The latency, None where there is no honest figure, and what to say about it.
         """
         if profile.instructions is None:
-            return None, f"{self.device}: the run was too long for the counter of instructions"
+            return None, f"{self.device} counted no instructions, and its time is no figure"
         if profile.cycles is None:
             return None, f"{self.device} counts instructions; nothing models cycles or latency"
         if self._clock_hz is None:
@@ -237,7 +236,8 @@ def _opened(
         threads=threads,
     )
     runner.on_target = runner.device in artifact.target.devices
-    runner.notes = tuple(_foreign(artifact.manifest, artifact.target, runner.device, None))
+    foreign = _foreign(artifact.manifest, artifact.target, runner.device, None)
+    runner.notes = (*runner.notes, *foreign)
     return runner
 
 
@@ -266,25 +266,6 @@ def _plan(manifest: Manifest, program: Program, features: frozenset[str]) -> Mem
         for tensor, offset in zip(layer.outputs, layer.offsets, strict=True)
     )
     return plan if same else None
-
-
-def bench_samples(data: Data, source: str) -> Samples:
-    """A data set in the form that is measured: of sequences every step is an input."""
-    return Samples(
-        _inputs_of(data.inputs, data.steps),
-        _inputs_of(data.real, data.steps),
-        data.labels,
-        source,
-        data.steps,
-    )
-
-
-def _inputs_of(arrays: Mapping[str, Array], steps: int | None) -> list[dict[str, Array]]:
-    """Single inputs by name, from arrays [N, ...] or [N, T, ...]."""
-    if steps is not None:
-        arrays = {name: values.reshape(-1, *values.shape[2:]) for name, values in arrays.items()}
-    count = len(next(iter(arrays.values())))
-    return [{name: values[i] for name, values in arrays.items()} for i in range(count)]
 
 
 def seeded_inputs(program: Program, seed: int = 0) -> Mapping[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -18,11 +19,14 @@ import pytest
 import edgekit
 from edgekit.bench.kit import kit_files
 from edgekit.bench.report import Report
+from edgekit.bench.runners.c import CRunner
 from edgekit.bench.subject import LibraryFile, ModelFile, Subject
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.benchmark import subject_for
+from edgekit.program.interpret import Interpreter
 from edgekit.targets.host import compile_shared
 from tests.support.models import tiny_tflite
+from tests.support.programs import recurrent_network
 
 QUICK = ("--warmup", "1", "--iters", "3", "--min-seconds", "0")
 
@@ -113,7 +117,7 @@ def test_the_kit_is_what_runs(board: Path) -> None:
 
 @pytest.mark.needs("cc")
 def test_other_bits_are_a_failure(board: Path) -> None:
-    """Exit code 1, before anything is measured or written."""
+    """Exit code 1, and nothing is written."""
     with np.load(board / "vectors.npz") as loaded:
         arrays = dict(loaded)
     (name,) = (key for key in arrays if key.startswith("output/"))
@@ -152,7 +156,7 @@ def test_litert_beside_c_with_labels(board: Path, artifact: Artifact) -> None:
         (("--backend", "onnxruntime"), 2, "the artifact holds litert int8, c"),
         (("--backend", "c", "--baseline", "fp32"), 2, "holds no float32 model"),
         (("--backend", "c", "--input", "gone.npz"), 2, "gone.npz"),
-        (("--backend", "c", "--input", "ondevice.json"), 2, "no NumPy array file"),
+        (("--backend", "c", "--input", "ondevice.json"), 2, "not a NumPy array file"),
         (("--backend", "c", "--iters", "0"), 2, "iterations is 0"),
         (("--backend", "c", "--limit", "0"), 2, "no positive number"),
     ],
@@ -165,6 +169,120 @@ def test_wrong_use_is_one_line(
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def described(board: Path) -> Path:
+    """The board with a manifest that lists its files."""
+    files = [
+        {
+            "path": path.relative_to(board).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(board.rglob("*"))
+        if path.is_file()
+    ]
+    (board / "manifest.json").write_text(json.dumps({"schema": 2, "files": files}))
+    return board
+
+
+@pytest.mark.needs("cc")
+def test_an_artifact_is_that_of_its_manifest(board: Path) -> None:
+    """The report has the manifest's hash; files that the run does not need may be missing."""
+    manifest = described(board) / "manifest.json"
+    (board / "tiny.tflite").unlink()
+    done = run(board, "--backend", "c", *QUICK, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = Report.from_json(json.loads(done.stdout)).artifact.artifact_sha256
+    assert found == hashlib.sha256(manifest.read_bytes()).hexdigest()
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("name", ["libtiny.so", "vectors.npz", "ondevice.json"])
+def test_a_changed_file_is_not_the_artifact(board: Path, name: str) -> None:
+    """Another build would else be reported under this artifact's hash."""
+    path = described(board) / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    done = run(board, "--backend", "c", *QUICK, "--output", "r.json")
+    assert done.returncode == 2
+    assert f"is not the artifact of its manifest.json: {name} (changed)" in done.stderr
+    assert not (board / "r.json").exists()
+
+
+@pytest.mark.needs("cc")
+def test_a_file_that_the_manifest_does_not_know(board: Path) -> None:
+    """It could be anything."""
+    document = json.loads((described(board) / "manifest.json").read_text())
+    document["files"] = [f for f in document["files"] if f["path"] != "libtiny.so"]
+    (board / "manifest.json").write_text(json.dumps(document))
+    done = run(board, "--backend", "c", *QUICK)
+    assert (done.returncode, "libtiny.so (added)" in done.stderr) == (2, True)
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ([], "lists no files"),
+        ({"files": {}}, "lists no files"),
+        ({"files": [{"path": "x"}]}, "files[0]: fields missing bytes, sha256"),
+        ({"files": [{"path": "../x", "bytes": 0, "sha256": ""}]}, "no path inside an artifact"),
+    ],
+)
+def test_hostile_manifests(board: Path, document: Any, words: str) -> None:
+    """One line."""
+    (board / "manifest.json").write_text(json.dumps(document))
+    done = run(board, "--backend", "c", *QUICK)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.needs("cc")
+def test_vectors_of_another_network(board: Path) -> None:
+    """Told before anything is run."""
+    with np.load(board / "vectors.npz") as loaded:
+        arrays = dict(loaded)
+    (name,) = (key for key in arrays if key.startswith("input/"))
+    np.savez(board / "vectors.npz", **{k: v for k, v in arrays.items() if k != name})
+    done = run(board, "--backend", "c", *QUICK)
+    assert done.returncode == 2
+    assert f"the test vectors lack '{name}'" in done.stderr
+
+
+@pytest.mark.needs("cc")
+def test_sequences_on_a_board(tmp_path: Path) -> None:
+    """A network with state is stepped: the last step of every sequence names its label."""
+    folder, network = tmp_path / "board", recurrent_network()
+    for name, text in kit_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    artifact = edgekit.export(network, target="host", output=tmp_path / "out", name="rnn")
+    built = compile_shared(artifact.library, tmp_path / "build")
+    shutil.copyfile(built, folder / "librnn.so")
+    shutil.copyfile(artifact.folder / "vectors.npz", folder / "vectors.npz")
+    code = artifact.library
+    library = LibraryFile(
+        *("librnn.so", code.prefix, code.arena_bytes, code.arena_alignment, code.state_bytes)
+    )
+    replace(subject_for(artifact), library=library).write(folder)
+    x = np.random.default_rng(1).standard_normal((6, 5, 3)).astype(np.float32)
+    interpreter = Interpreter(network)
+    ends = [interpreter.run_sequence({"x": s})["h"][-1] for s in x[:, :, None]]
+    np.savez(folder / "data.npz", x=x, y=np.array([end.argmax() for end in ends]))
+    done = run(folder, "--input", "data.npz", *QUICK, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    report = Report.from_json(json.loads(done.stdout)).subject
+    assert report.input == "first 5 of the steps of 6 sequences of data.npz"
+    assert report.accuracy is not None
+    assert (report.accuracy.value, report.accuracy.samples) == (1.0, 6)
+    with CRunner(
+        folder, Subject.from_json(json.loads((folder / "ondevice.json").read_text()))
+    ) as c:
+        for sequence, end in zip(x[:, :, None], ends, strict=True):
+            got = c.end_of([{"x": step} for step in sequence])
+            assert got is not None
+            assert got["h"].tobytes() == end.tobytes()
 
 
 @pytest.mark.needs("cc")

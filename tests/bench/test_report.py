@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ def test_round_trip(tmp_path: Path) -> None:
     write_text(path, as_text(REPORT))
     assert read_report(path) == REPORT
     assert [p.name for p in path.parent.iterdir()] == ["net.json"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """As Python hands over a file name of other bytes: escaped, in reports and in pages."""
+    name = b"net\xff.npz".decode("utf-8", "surrogateescape")
+    path = tmp_path / "net.json"
+    write_text(path, as_text(replace(REPORT, command=f"edgekit bench {name}")))
+    assert read_report(path).command == r"edgekit bench net\udcff.npz"
+    write_text(path, name)
+    assert path.read_text("utf-8") == r"net\udcff.npz"
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -100,6 +111,21 @@ HOSTILE: list[tuple[Callable[[Document], Any], str]] = [
 @pytest.mark.parametrize(("change", "words"), HOSTILE)
 def test_hostile_reports(change: Callable[[Document], Any], words: str) -> None:
     """One message that says where, and what would be right."""
+    document = copy.deepcopy(REPORT.to_json())
+    change(document)
+    with pytest.raises(ReportError, match=words):
+        Report.from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_set("artifact", "name", "a\ud800"), "artifact.name is .*must be a text"),
+        (_set("runs", 0, "cycles", (1 << 53) + 1), "cycles is a huge number, must be a number"),
+    ],
+)
+def test_what_would_come_back_otherwise(change: Callable[[Document], Any], words: str) -> None:
+    """Text that no file can hold, and whole numbers that a float rounds; no schema can say it."""
     document = copy.deepcopy(REPORT.to_json())
     change(document)
     with pytest.raises(ReportError, match=words):

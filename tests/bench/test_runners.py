@@ -6,10 +6,14 @@ import csv
 import io
 import json
 from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 import edgekit
@@ -17,7 +21,9 @@ from edgekit.bench import bench as bench_module
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import read_report
 from edgekit.bench.runners import RUNTIMES, open_model
+from edgekit.bench.runners.arithmetic import Arithmetic, arithmetic
 from edgekit.bench.runners.base import RunnerError, RuntimeMissingError
+from edgekit.bench.runners.cuda import Cuda
 from edgekit.bench.subject import Port
 from edgekit.cli.app import app
 from edgekit.deploy.artifact import Artifact
@@ -84,6 +90,127 @@ def test_a_file_that_is_no_model(tmp_path: Path, runtime: str) -> None:
     (tmp_path / "f").write_bytes(b"nonsense")
     with pytest.raises(RunnerError, match="f: .* refuses it"):
         open_model(runtime, tmp_path / "f", [X], [Y], precision="int8")
+
+
+def quantised(path: Path, operator: str) -> Path:
+    """An operator on reals between integers at both ends, as quantised files say it."""
+    builder = OnnxBuilder()
+    scale, zero = builder.constant(np.float32(0.5)), builder.constant(np.int8(1))
+    x = builder.input("x", (1, 2, 3), "int8")
+    real = builder.node(operator, builder.node("DequantizeLinear", x, scale, zero))
+    builder.output(builder.node("QuantizeLinear", real, scale, zero), "int8")
+    path.write_bytes(builder.build())
+    return path
+
+
+@pytest.mark.needs("onnxruntime")
+def test_int8_is_not_always_computed_in_integers(tmp_path: Path) -> None:
+    """No processor has an integer kernel for a sine: the label and a note say so."""
+    file = quantised(tmp_path / "f.onnx", "Sin")
+    with open_model("onnxruntime", file, [X], [Y], precision="int8") as runner:
+        assert runner.kernels == "CPUExecutionProvider, nodes: 0 integer, 1 float"
+        assert runner.notes == (
+            "ONNX Runtime computes 1 of 1 nodes in float on this processor, although the file is "
+            "int8",
+        )
+        assert not runner.wants_real
+
+
+@pytest.mark.needs("onnxruntime")
+def test_without_onnx_the_arithmetic_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board may have the runtime alone: nothing is claimed."""
+
+    def missing(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr("edgekit.bench.runners.arithmetic.import_module", missing)
+    file = quantised(tmp_path / "f.onnx", "Sin")
+    with open_model("onnxruntime", file, [X], [Y], precision="int8") as runner:
+        assert runner.kernels == "CPUExecutionProvider, in integers or floats"
+        assert "is not known" in runner.notes[0]
+        assert runner.run({"x": np.zeros((1, 2, 3), np.int8)})["y"].shape == (1, 2, 3)
+
+
+def test_integer_and_float_nodes_are_counted() -> None:
+    """By the data that goes in; what only moves or converts values does not count."""
+    floats, integers = TensorProto.FLOAT, TensorProto.INT8
+    nodes = [
+        helper.make_node("QLinearConv", ["x", "s", "z"], ["a"], domain="com.microsoft"),
+        helper.make_node("Transpose", ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["d"]),
+        helper.make_node("Reshape", ["d", "shape"], ["e"]),
+        helper.make_node("Conv", ["e", "w"], ["f"]),
+        helper.make_node("QuantizeLinear", ["f", "s", "z"], ["g"]),
+        helper.make_node("QGemm", ["g", *"szwszb", "s", "z"], ["h"], domain="com.microsoft"),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("QGemm", ["i", *"szwsz"], ["j"], domain="com.microsoft"),
+        helper.make_node("Softmax", ["j"], ["k"]),
+        helper.make_node("Cast", ["k"], ["l"], to=TensorProto.INT32),
+        helper.make_node("Add", ["l", "l"], ["m"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", integers, (1,))],
+        [helper.make_tensor_value_info("m", TensorProto.INT32, (1,))],
+        [helper.make_tensor("s", floats, (), [1.0]), helper.make_tensor("z", integers, (), [0])],
+    )
+    # Integers: QLinearConv, MaxPool, QGemm, Relu, QGemm, Add. Floats: Conv, Softmax.
+    assert arithmetic(graph, TensorProto) == Arithmetic(integer=6, real=2)
+
+
+@pytest.mark.needs("litert")
+def test_litert_says_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XNNPACK where it took nodes over; not where it did not; not known where nothing tells."""
+    litert: Any = import_module("ai_edge_litert.interpreter")
+    (tmp_path / "tiny.tflite").write_bytes(tiny_tflite())
+    x, y = replace(X, source_shape=(1, 6, 6, 2), bytes=72), replace(Y, source_shape=(3,), bytes=3)
+
+    def kernels() -> str:
+        with open_model("litert", tmp_path / "tiny.tflite", [x], [y], precision="int8") as runner:
+            return runner.kernels
+
+    assert kernels() == "XNNPACK"
+    monkeypatch.delattr(litert.Interpreter, "_get_ops_details")
+    assert kernels() == "the runtime's choice, not known"
+    monkeypatch.undo()
+    reference = litert.OpResolverType.BUILTIN_REF
+    plain = partial(litert.Interpreter, experimental_op_resolver_type=reference)
+    monkeypatch.setattr(litert, "Interpreter", plain)
+    assert kernels() == "built-in kernels"
+
+
+class Driver:
+    """CUDA's driver, of which one function fails."""
+
+    def __init__(self, failing: str) -> None:
+        self.called: list[str] = []
+        self.failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        def function(*arguments: object) -> int:
+            self.called.append(name)
+            return 2 * (name == self.failing)
+
+        return function
+
+
+@pytest.mark.parametrize(
+    ("failing", "released"),
+    [("cuDevicePrimaryCtxRetain", 0), ("cuCtxSetCurrent", 1), ("cuStreamCreate", 1)],
+)
+def test_a_context_is_released_when_opening_fails(
+    failing: str, released: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once if it was retained, else not."""
+    driver = Driver(failing)
+    monkeypatch.setattr("edgekit.bench.runners.cuda.ctypes.CDLL", lambda name: driver)
+    with pytest.raises(RuntimeMissingError, match=f"{failing} answered 2"):
+        Cuda()
+    assert driver.called.count("cuDevicePrimaryCtxRelease_v2") == released
 
 
 @pytest.mark.needs("litert")
@@ -192,7 +319,7 @@ def test_what_an_artifact_does_not_hold(board: Artifact) -> None:
     """Named, with what there is."""
     with pytest.raises(UnsupportedError, match=r"no file for a runtime in float32"):
         board.bench(baseline="fp32", protocol=QUICK)
-    with pytest.raises(UnsupportedError, match="no device 'moon'"):
+    with pytest.raises(UsageError, match="no device 'moon'"):
         board.bench(device="moon", protocol=QUICK)
     with pytest.raises(UsageError, match="empty name"):
         board.bench(device="local,,emulator", protocol=QUICK)

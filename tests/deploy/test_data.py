@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgekit.deploy import data
+from edgekit.bench import dataset
 from edgekit.deploy.data import read_arrays, samples_for
 from edgekit.errors import InvalidDataError
 from edgekit.program.ir import Boundary, DType, Program, Quantization, TensorType
@@ -102,11 +104,25 @@ def test_corrupt_files_are_refused(tmp_path: Path) -> None:
     assert refused > 100
 
 
+def test_a_corrupt_lzma_member_is_refused(tmp_path: Path) -> None:
+    """Zip files may use it, and its error is of a kind of its own."""
+    path, member = tmp_path / "data.npz", io.BytesIO()
+    np.save(member, np.random.default_rng(0).normal(size=(50, 4)))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("x.npy", member.getvalue())
+    assert read_arrays(path)["x"].shape == (50, 4)
+    bad = bytearray(path.read_bytes())
+    bad[70:120] = bytes(value ^ 0x5A for value in bad[70:120])
+    path.write_bytes(bytes(bad))
+    with pytest.raises(InvalidDataError, match="not a NumPy array file"):
+        read_arrays(path)
+
+
 def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused by the sizes in its directory, before anything is unpacked."""
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, x=np.zeros(1_000_000, np.int8))
-    monkeypatch.setattr(data, "MAX_UNPACKED_BYTES", 500_000)
+    monkeypatch.setattr(dataset, "MAX_UNPACKED_BYTES", 500_000)
     with pytest.raises(InvalidDataError, match="unpacks to"):
         read_arrays(path)
 
@@ -120,6 +136,29 @@ def test_integers_of_another_scale_are_rescaled() -> None:
     samples = samples_for(one_input(), other)
     assert samples.inputs["in0"].ravel().tolist() == [4, 5, 6, 2, 3, 66]
     assert samples.real["in0"].ravel().tolist() == [0.5, 1.0, 1.5, -0.5, 0.0, 31.5]
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "match"),
+    [
+        (np.array("fine"), np.array(3), "'scale' of the data is .*fine.*finite number"),
+        (np.array(0.5), np.array("x"), "'zero_point' of the data"),
+        (np.array(np.nan), np.array(3), "'scale' of the data is .*nan"),
+        (np.array(0.0), np.array(3), "'scale' of the data is 0.0, must be positive"),
+    ],
+)
+def test_a_scale_that_is_none(scale: np.ndarray, zero_point: np.ndarray, match: str) -> None:
+    """Refused by its key."""
+    values = np.zeros((1, 2, 3), np.int8)
+    with pytest.raises(InvalidDataError, match=match):
+        samples_for(one_input(), {"x": values, "scale": scale, "zero_point": zero_point})
+
+
+def test_inputs_may_be_called_like_a_scale() -> None:
+    """Then they describe nothing."""
+    values = np.full((1, 2, 3), 7, np.int8)
+    arrays = {"scale": values, "zero_point": np.array(1)}
+    assert (samples_for(one_input("scale"), arrays).inputs["scale"] == 7).all()
 
 
 def test_the_float_model_sees_what_the_input_clips() -> None:

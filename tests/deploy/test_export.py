@@ -347,6 +347,17 @@ def test_a_damaged_artifact_is_refused(model: Path, tmp_path: Path) -> None:
         edgekit.load(out)
 
 
+@pytest.mark.parametrize("name", ["board.toml", "reference/program.json", "preprocessing.json"])
+def test_an_added_file_is_refused(model: Path, tmp_path: Path, name: str) -> None:
+    """What an artifact reads only where it is there cannot be slipped in."""
+    edgekit.export(model, target="host", output=tmp_path / "out")
+    path = tmp_path / "out" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=rf"{name} \(added\)"):
+        edgekit.load(tmp_path / "out")
+
+
 def test_a_model_too_large_for_the_board(tmp_path: Path) -> None:
     """Says by how many bytes, in which memory, and what is in it."""
     path = tmp_path / "wide.tflite"

@@ -186,6 +186,7 @@ def test_jetson_holds_models_and_scripts(jetson: Artifact) -> None:
     assert jetson.backends == ("onnxruntime",)
     report = jetson.verify({"x": samples(), "y": np.zeros(40, np.int64)})
     assert (report.exact, report.outputs) == (False, ())
+    assert (report.identical, report.passed) == (None, True)
     assert report.closeness[0].cosine > 0.99
     assert report.accuracy is not None
     assert report.float_accuracy is not None
@@ -207,8 +208,17 @@ def test_jetson_refuses_an_asymmetric_model(model: Path, pi: Artifact, tmp_path:
 
 
 def test_jetson_wants_calibration(model: Path, tmp_path: Path) -> None:
-    """A float model cannot be quantised without samples, and float32 is no precision of its own."""
-    with pytest.raises(UsageError, match="calibration"):
+    """A float model cannot be quantised without samples; the message says what can be done."""
+    with pytest.raises(UsageError, match="calibration data .* or ask for .* float32 or float16"):
         edgekit.export(model, target="jetson", output=tmp_path / "out")
-    with pytest.raises(UnsupportedError, match="float baselines lie in every artifact"):
-        edgekit.export(model, target="jetson", precision="float32", output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("precision", "other"), [("float16", "float32"), ("float32", "float16")])
+def test_jetson_in_float(model: Path, tmp_path: Path, precision: str, other: str) -> None:
+    """Without calibration; the other float precision is the baseline."""
+    artifact = edgekit.export(model, target="jetson", precision=precision, output=tmp_path / "out")
+    assert [m.precision for m in artifact.manifest.models] == [precision, other]
+    report = artifact.verify(samples(8))
+    assert report.closeness[0].cosine > 0.9999
+    with pytest.raises(UsageError, match="float16 is a precision of Jetsons"):
+        edgekit.export(model, target="host", precision="float16", output=tmp_path / "host")

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import edgekit
-from edgekit.bench.bench import count_right
+from edgekit.bench.bench import SIMULATED_SAMPLES, answers
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.runners.base import Runner
+from edgekit.bench.samples import Samples
 from edgekit.cli.app import app
-from edgekit.deploy.artifact import EMULATED_SAMPLES, Artifact
-from edgekit.deploy.benchmark import bench_samples
+from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.data import samples_for
 from edgekit.deploy.ondevice import ports_of
 from edgekit.deploy.runtime import RuntimeSession
@@ -118,7 +118,7 @@ def test_single_inputs_have_no_steps(session: Session) -> None:
 def test_measured_inputs_are_the_steps() -> None:
     xs, labels = labelled()
     data = samples_for(recurrent_network(), {"x": xs, "y": labels})
-    measured = bench_samples(data, "test.npz")
+    measured = Samples.of(data, "test.npz")
     assert len(measured) == COUNT
     assert len(measured.inputs) == len(measured.real) == COUNT * STEPS
     assert (measured.inputs[STEPS + 2]["x"] == xs[1, 2]).all()
@@ -203,7 +203,7 @@ def test_an_emulator_runs_so_many_steps(stepped: tuple[Artifact, Path]) -> None:
     report = artifact.verify(data)
     assert report.identical
     assert report.device == "emulator"
-    assert (report.samples, report.available) == (EMULATED_SAMPLES // STEPS, COUNT)
+    assert (report.samples, report.available) == (SIMULATED_SAMPLES // STEPS, COUNT)
     assert report.accuracy == 1.0
     assert report.closeness[0].snr_db is not None
     assert report.closeness[0].snr_db > 30
@@ -282,4 +282,4 @@ def test_runtimes_carry_no_state() -> None:
     samples = samples_for(program, {"x": xs, "y": labels})
     with pytest.raises(UnsupportedError, match="litert carries no state from step to step"):
         verify(RuntimeSession(program, runner), samples)
-    assert count_right(runner, bench_samples(samples, "test.npz")) is None
+    assert answers(runner, Samples.of(samples, "test.npz")) is None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ class CRunner(Runner):
         if code != 0:
             raise RunnerError(f"{library.file}: init answered {code}; its weights do not fit")
         self._run = self._function(library, "run")
+        self._step = self._function(library, "step")
         self._reset = self._function(library, "reset")
         self._layers = [self._symbol(layer.symbol) for layer in subject.layers]
 
@@ -73,7 +76,7 @@ class CRunner(Runner):
     def prepare(self, inputs: Inputs) -> list[tuple[int, bytes]]:
         """Address in the arena, and bytes."""
         dtypes = {port.name: port.dtype for port in self.inputs}
-        arrays = prepared_arrays(self.inputs, inputs, {**dtypes})
+        arrays = prepared_arrays(self.inputs, inputs, dtypes)
         return [
             (self._address + (port.offset or 0), to_program(port, values).tobytes())
             for port, values in zip(self.inputs, arrays, strict=True)
@@ -81,9 +84,20 @@ class CRunner(Runner):
 
     def invoke(self, prepared: list[tuple[int, bytes]]) -> list[bytes]:
         """Copy the inputs in, run, copy the outputs out."""
+        return self._executed(self._run, prepared)
+
+    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
+        """See :meth:`Runner.end_of`."""
+        self._reset(self._context)
+        raw: list[bytes] = []
+        for inputs in sequence:
+            raw = self._executed(self._step, self.prepare(inputs))
+        return self.results(raw)
+
+    def _executed(self, function: Any, prepared: list[tuple[int, bytes]]) -> list[bytes]:
         for address, data in prepared:
             ctypes.memmove(address, data, len(data))
-        self._run(self._context)
+        function(self._context)
         return [
             ctypes.string_at(self._address + (port.offset or 0), port.bytes)
             for port in self.outputs
@@ -124,12 +138,32 @@ def _loaded(path: Path) -> ctypes.CDLL:
     """The shared object.
 
     Raises:
-        RunnerError: missing, or compiled for another machine; the loader's words.
+        RunnerError: missing, or compiled for another machine.
     """
+    built = _architecture(path)
+    if built is not None and built != platform.machine():
+        raise RunnerError(
+            f"{path.name} was built for {built}; this machine is {platform.machine()}"
+        )
     try:
         return ctypes.CDLL(str(path.resolve()))
     except OSError as error:
         raise RunnerError(f"{path.name} cannot be loaded on this machine: {error}") from error
+
+
+ELF_MACHINES = {40: "armv7l", 62: "x86_64", 183: "aarch64"}
+"""``e_machine`` of the ELF header, in the words of ``uname -m``."""
+
+
+def _architecture(path: Path) -> str | None:
+    """What an ELF file was built for; None where it does not say so in known words."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(20)
+    except OSError:
+        return None
+    known = len(head) == 20 and head[:4] == b"\x7fELF" and head[5] == 1
+    return ELF_MACHINES.get(int.from_bytes(head[18:20], "little")) if known else None
 
 
 def _weights(folder: Path, library: LibraryFile) -> tuple[Any, int | None]:

@@ -65,16 +65,23 @@ class Cuda:
             function.argtypes, function.restype = arguments, ctypes.c_int
         self._buffers: list[Buffer] = []
         self._device, context = ctypes.c_int(), ctypes.c_void_p()
-        stream = ctypes.c_void_p()
         try:
             self._call("cuInit", 0)
             self._call("cuDeviceGet", ctypes.byref(self._device), 0)
             self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._device)
-            self._call("cuCtxSetCurrent", context)
-            self._call("cuStreamCreate", ctypes.byref(stream), 0)
+            try:
+                self.stream = self._new_stream(context)
+            except RunnerError:
+                self._driver.cuDevicePrimaryCtxRelease_v2(self._device)
+                raise
         except RunnerError as error:
             raise RuntimeMissingError(f"no CUDA device on this machine: {error}") from error
-        self.stream = stream.value or 0
+
+    def _new_stream(self, context: ctypes.c_void_p) -> int:
+        stream = ctypes.c_void_p()
+        self._call("cuCtxSetCurrent", context)
+        self._call("cuStreamCreate", ctypes.byref(stream), 0)
+        return stream.value or 0
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""LiteRT, or the older tflite_runtime, with the XNNPACK kernels that it applies by itself."""
+"""LiteRT, or the older tflite_runtime, with whatever kernels it applies by itself."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ PACKAGES = (
 """Distributions that bring an interpreter, and its module; the first that is there is taken."""
 
 
+BUILT_IN, DELEGATED = "built-in kernels", "XNNPACK"
+"""What computes; the only delegate that the interpreter applies without being asked is XNNPACK."""
+
+
 class LiteRtRunner(Runner):
     """A ``.tflite`` file, in the program's layout.
 
@@ -44,7 +48,6 @@ class LiteRtRunner(Runner):
     """
 
     name = "litert"
-    kernels = "XNNPACK"
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class LiteRtRunner(Runner):
             self._interpreter.allocate_tensors()
         except (OSError, RuntimeError, ValueError) as error:
             raise RunnerError(f"{model.name}: LiteRT refuses it: {error}") from error
+        self.kernels = _kernels(self._interpreter)
         self._fed = _bound(self.inputs, self._interpreter.get_input_details(), "inputs")
         self._fetched = _bound(self.outputs, self._interpreter.get_output_details(), "outputs")
 
@@ -111,6 +115,16 @@ def _interpreter() -> tuple[Any, str]:
         except ImportError:
             continue
     raise RuntimeMissingError("no LiteRT: pip install ai-edge-litert")
+
+
+def _kernels(interpreter: Any) -> str:
+    """What computes, from the operations that the interpreter will execute."""
+    # There is no public way to ask; releases without this one do not tell.
+    ask = getattr(interpreter, "_get_ops_details", None)
+    if ask is None:
+        return "the runtime's choice, not known"
+    delegated = any(entry["op_name"] == "DELEGATE" for entry in ask())
+    return DELEGATED if delegated else BUILT_IN
 
 
 def _bound(

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edgekit.bench.runners.arithmetic import Arithmetic, executed
 from edgekit.bench.runners.base import (
     Array,
     Inputs,
@@ -66,12 +67,10 @@ class OnnxRuntimeRunner(Runner):
                 f"no onnxruntime: pip install onnxruntime: {error}"
             ) from error
         self.version = str(onnxruntime.__version__)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=[PROVIDER])
+            self._session = onnxruntime.InferenceSession(
+                str(model), _options(onnxruntime, threads), providers=[PROVIDER]
+            )
         except Exception as error:
             # The runtime's own exceptions have no common base.
             raise RunnerError(f"{model.name}: ONNX Runtime refuses it: {error}") from error
@@ -82,6 +81,24 @@ class OnnxRuntimeRunner(Runner):
         self._fetched = bind_names(self.outputs, found, "outputs")
         self._wanted = [self._fetched[port.name] for port in self.outputs]
         self._dtypes = self._checked()
+        if not precision.startswith("float"):
+            self._tell(executed(onnxruntime, model, _options(onnxruntime, threads), PROVIDER))
+
+    def _tell(self, found: Arithmetic | None) -> None:
+        """Which part of a quantised network is computed in integers: int8 is the file's word."""
+        if found is None:
+            self.kernels = f"{PROVIDER}, in integers or floats"
+            self.notes = (
+                "how many nodes ONNX Runtime computes in integers is not known: "
+                "the package onnx could not read what it executes",
+            )
+            return
+        self.kernels = f"{PROVIDER}, nodes: {found.integer} integer, {found.real} float"
+        if found.real:
+            self.notes = (
+                f"ONNX Runtime computes {found.real} of {found.integer + found.real} nodes in "
+                f"float on this processor, although the file is {self.precision}",
+            )
 
     def _checked(self) -> dict[str, str]:
         """The dtype of every input, by port."""
@@ -116,3 +133,12 @@ class OnnxRuntimeRunner(Runner):
             port.name: values.reshape(port.source_shape)
             for port, values in zip(self.outputs, raw, strict=True)
         }
+
+
+def _options(onnxruntime: Any, threads: int) -> Any:
+    """Of a session: its defaults but for threads and noise."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
