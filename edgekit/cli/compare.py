@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.cli.render import Format, facts_as, plain, rows_as, show
 from edgekit.report.compare import Change
 from edgekit.report.compare import compare as compared
 from edgekit.report.gate import parse_gate
@@ -30,24 +30,25 @@ def compare(
 ) -> None:
     """Compare two reports, run by run and metric by metric.
 
-    Modelled and measured values are never subtracted from each other. Exit code 1 when a --fail-if
-    condition holds.
+    Modelled and measured values are never subtracted from each other, and changes of a time that
+    was taken with other threads, other inputs or only once on the target decide no --fail-if: exit
+    code 2. Exit code 1 when a --fail-if condition holds.
     """
     gates = [parse_gate(text) for text in fail_if or []]
     result = compared(load_report(before), load_report(after), gates)
     for note in result.notes:
-        log.warning("note: %s", note)
+        log.warning("note: %s", plain(note))
     for key in result.only_before:
-        log.warning("note: only before: %s", key)
+        log.warning("note: only before: %s", plain(key))
     for key in result.only_after:
-        log.warning("note: only after: %s", key)
+        log.warning("note: only after: %s", plain(key))
     if style is Format.JSON:
         show(facts_as(result.to_json(), style))
     else:
         show(rows_as([row(change) for change in result.changes], style))
     for change in result.failed:
         for gate in change.failed:
-            log.error("failed: %s: %s", gate, change.run)
+            log.error("failed: %s: %s", gate, plain(change.run))
     if result.failed:
         raise typer.Exit(1)
 

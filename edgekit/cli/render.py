@@ -92,7 +92,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         # Text from models is data, never markup; its end tells more than its beginning.
-        table.add_row(*(shortened(_plain(cell(v))) for v in row.values()))
+        table.add_row(*(shortened(plain(cell(v))) for v in row.values()))
     stream = io.StringIO()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else UNLIMITED
     console = Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
@@ -100,7 +100,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n") + "\n"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Control characters made visible: a name may not move the cursor."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
@@ -120,7 +120,7 @@ def facts_as(facts: Row, style: Format) -> str:
         return json.dumps(dict(facts), indent=2) + "\n"
     if style is Format.TABLE:
         width = max(len(k) for k in facts)
-        return "".join(f"{k:<{width}}  {_plain(cell(v))}\n" for k, v in facts.items())
+        return "".join(f"{k:<{width}}  {plain(cell(v))}\n" for k, v in facts.items())
     return rows_as([{"name": k, "value": v} for k, v in facts.items()], style)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgekit.bench.report import write_text
-from edgekit.errors import OutputError
+from edgekit.errors import OutputError, UsageError
 from edgekit.report.html import html_report
 from edgekit.report.load import load_report
 
@@ -27,7 +27,13 @@ def report(
 
     The page loads nothing from anywhere and runs no script.
     """
-    page = html_report([load_report(path) for path in reports], title=title)
+    if any(output.resolve() == path.resolve() for path in reports):
+        raise UsageError(f"{output} is one of the reports; choose another output")
+    page = html_report(
+        [load_report(path) for path in reports],
+        title=title,
+        names=[path.stem for path in reports],
+    )
     try:
         write_text(output, page)
     except OSError as error:

@@ -57,18 +57,20 @@ class BarChart:
         note: how to read it.
         bars: largest axis value is the same for all.
         rest: what was left out, in words; empty for nothing.
+        on_target: whether the figures are the target's; where not, bars are hollow.
     """
 
     title: str
     note: str
     bars: tuple[Bar, ...]
     rest: str = ""
+    on_target: bool = True
 
 
 def run_label(report: Report, run: Run) -> tuple[str, str]:
     """A run in a few words, and what else tells it from others."""
     target = report.artifact.target
-    place = target if run.on_target else f"another machine than {target}"
+    place = target if run.on_target else f"not on {target}"
     return (
         f"{run.backend} {run.precision} · {place}",
         f"{run.device} · {run.kernels} {run.backend_version}"
@@ -77,21 +79,29 @@ def run_label(report: Report, run: Run) -> tuple[str, str]:
 
 
 def latency_charts(reports: Sequence[Report]) -> tuple[BarChart, ...]:
-    """Median latency of every run that has one, a chart for each network."""
+    """Median latency of every run that has one.
+
+    A chart for each network; below them, each by itself, times of machines that are not the target:
+    on one axis both would be read as a ranking.
+    """
     networks: dict[str, list[Report]] = {}
     for report in reports:
         networks.setdefault(report.artifact.name, []).append(report)
-    charts = (_latency_chart(name, own) for name, own in networks.items())
+    charts = (
+        _latency_chart(name, own, on_target=on_target)
+        for on_target in (True, False)
+        for name, own in networks.items()
+    )
     return tuple(chart for chart in charts if chart is not None)
 
 
-def _latency_chart(name: str, reports: Sequence[Report]) -> BarChart | None:
-    """None where no run has a latency."""
+def _latency_chart(name: str, reports: Sequence[Report], *, on_target: bool) -> BarChart | None:
+    """None where no such run has a latency."""
     timed = [
         (report, run, run.latency_ms)
         for report in reports
         for run in report.runs
-        if run.latency_ms is not None
+        if run.latency_ms is not None and run.on_target == on_target
     ]
     if not timed:
         return None
@@ -110,7 +120,14 @@ def _latency_chart(name: str, reports: Sequence[Report]) -> BarChart | None:
             )
         )
     note = f"Bars are medians{axis.words}; a thin line reaches to the 99th percentile."
-    return BarChart(f"Latency of {name}", note, tuple(bars))
+    if on_target:
+        return BarChart(f"Latency of {name} on its target", note, tuple(bars))
+    return BarChart(
+        f"Not on the target: {name} on a machine that stands in for it",
+        f"These times are the other machine's and say nothing about the target's. {note}",
+        tuple(bars),
+        on_target=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -201,10 +218,11 @@ def _layer_bars(run: Run, figure: _LayerFigure, values: Sequence[float]) -> BarC
     left = len(values) - len(shown)
     rest = total - sum(values[i] for i in shown)
     return BarChart(
-        figure.title,
-        f"{run.backend} {run.precision} on {run.device}, in execution order; {provenance}.",
+        figure.title if run.on_target else f"{figure.title}, not on the target",
+        f"{run.backend} {run.precision} on {run.place}, in execution order; {provenance}.",
         bars,
         f"{left} smaller layers take {words.percent(rest / total)}" if left else "",
+        run.on_target,
     )
 
 
@@ -300,7 +318,7 @@ class Budget:
     Attributes:
         name: ``Flash`` or ``RAM``.
         parts: from the left.
-        used: in words.
+        used: the total, in words.
         available: in words; empty where there is no limit.
         full: percent of the memory that is used, in words; empty where there is no limit.
     """
@@ -313,31 +331,44 @@ class Budget:
 
 
 def budgets(memory: Memory) -> tuple[Budget, ...]:
-    """Flash and RAM, each with what fills it; what is not known is left out."""
+    """Flash and RAM of the image, each with what fills it.
+
+    A memory without a total is left out: a sum of the parts that happen to be known is none.
+    """
     flash = (
         ("weights", memory.weights_bytes, "weights"),
         ("code", memory.code_bytes, "code"),
-        ("runtime", memory.runtime_bytes, "stack"),
+        ("runtime", memory.runtime_bytes, "runtime"),
     )
     ram = (
         ("activations", memory.activations_bytes, "activation"),
         ("state", memory.state_bytes, "state"),
         ("reserved stack", memory.stack_reserved_bytes, "stack"),
     )
-    return (
-        _budget("Flash", flash, memory.flash_available_bytes),
-        _budget("RAM", ram, memory.ram_available_bytes),
+    found = (
+        _budget("Flash", flash, memory.flash_bytes, available=memory.flash_available_bytes),
+        _budget("RAM", ram, memory.ram_bytes, available=memory.ram_available_bytes),
     )
+    return tuple(budget for budget in found if budget is not None)
 
 
 def _budget(
-    name: str, fields: Sequence[tuple[str, int | None, str]], available: int | None
-) -> Budget:
+    name: str,
+    fields: Sequence[tuple[str, int | None, str]],
+    used: int | None,
+    *,
+    available: int | None,
+) -> Budget | None:
+    """None without a total."""
+    if used is None:
+        return None
     known = [(part, value, kind) for part, value, kind in fields if value]
-    used = sum(value for _, value, _ in known)
+    # A report may be from anywhere: its parts need not add up, and still stay in the drawing.
+    whole = max(used, sum(value for _, value, _ in known))
     parts, start = [], 0
     for part, value, kind in known:
-        parts.append(Part(_share(start, used), _share(value, used), part, words.size(value), kind))
+        place, width = _share(start, whole), _share(value, whole)
+        parts.append(Part(place, width, part, words.size(value), kind))
         start += value
     return Budget(
         name,
@@ -350,7 +381,7 @@ def _budget(
 
 @dataclass(frozen=True)
 class Point:
-    """A run in the scatter: number, place in percent, name, and its values in words."""
+    """A run in the scatter: number, place in percent, name, its values in words, their origins."""
 
     number: int
     x: float
@@ -358,7 +389,9 @@ class Point:
     label: str
     detail: str
     size: str
+    size_provenance: str
     accuracy: str
+    accuracy_provenance: str
     samples: str
 
 
@@ -398,7 +431,10 @@ def accuracy_chart(reports: Sequence[Report]) -> Scatter | None:
                 label,
                 detail,
                 words.size(size or 0),
+                # A file's length is counted whatever was run.
+                run.provenance.memory if run.file is None else "counted",
                 words.percent(value),
+                run.provenance.accuracy,
                 words.count(run.accuracy.samples if run.accuracy else 0),
             )
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from edgekit.bench.protocol import Provenance
 from edgekit.bench.report import Report, Run
 from edgekit.errors import UsageError
+from edgekit.report.conditions import conditions, notes_of_reports, notes_of_run
 from edgekit.report.gate import Gate, relative
 from edgekit.report.metrics import METRICS, Figure, Metric
 
@@ -78,7 +79,8 @@ def compare(before: Report, after: Report, gates: Sequence[Gate] = ()) -> Compar
 
     Raises:
         UsageError: no run of one belongs to a run of the other, or a gate cannot be decided: a
-            figure or a whole run is missing, or one value is modelled and the other measured.
+            figure or a whole run is missing, one value is modelled and the other measured, or two
+            times were taken with other threads, with other inputs, or only one on the target.
     """
     earlier, later = _runs(before), _runs(after)
     both = [key for key in earlier if key in later]
@@ -103,7 +105,10 @@ def compare(before: Report, after: Report, gates: Sequence[Gate] = ()) -> Compar
         changes,
         only_before,
         tuple(key for key in later if key not in earlier),
-        tuple(_notes(before, after)),
+        (
+            *notes_of_reports(before, after),
+            *(note for key in both for note in notes_of_run(key, earlier[key], later[key])),
+        ),
     )
 
 
@@ -137,7 +142,14 @@ def _change(
         words = f"{old.provenance} against {new.provenance}"
         _refuse(mine, f"{key}: {metric.name} is {words}; such values cannot be compared")
         return Change(key, metric.name, old.value, new.value, words, note="not comparable")
-    return _compared(key, metric, old, new, gates=mine, note=_samples(metric, before[1], after[1]))
+    other = conditions(before[1], after[1]) if metric.is_time else ""
+    if other:
+        _refuse(
+            [gate for gate in mine if gate.kind != "value"],
+            f"{key}: {metric.name} was taken under other conditions: {other}",
+        )
+    note = other or _samples(metric, before[1], after[1])
+    return _compared(key, metric, old, new, gates=mine, note=note)
 
 
 def _one_sided(
@@ -203,16 +215,3 @@ def _demand_decided(changes: Sequence[Change], gates: Sequence[Gate]) -> None:
     for gate in gates:
         if gate.metric.name not in present:
             _refuse([gate], f"no run of either report has {gate.metric.name}")
-
-
-def _notes(before: Report, after: Report) -> list[str]:
-    pairs = {
-        "network": (before.artifact.name, after.artifact.name),
-        "target": (before.artifact.target, after.artifact.target),
-        "edgekit": (before.edgekit, after.edgekit),
-        "machine": (before.environment.cpu, after.environment.cpu),
-        "source model": (before.artifact.model_sha256[:12], after.artifact.model_sha256[:12]),
-    }
-    return [
-        f"{what}: {old} before, {new} after" for what, (old, new) in pairs.items() if old != new
-    ]

@@ -20,8 +20,6 @@ from edgekit.report.metrics import METRICS, Metric
 
 Kind = Literal["relative", "difference", "value"]
 
-NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d{1,2})?|\.\d+"
-
 EXAMPLES = "'latency_ms>+5%', 'accuracy<-0.01', 'flash_bytes>65536'"
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from edgekit.bench.report import Report, Run
+from edgekit.bench.fields import writable
+from edgekit.bench.report import Preprocessing, Provenances, Report, Run
 from edgekit.errors import UsageError
 from edgekit.report import words
 from edgekit.report.charts import (
@@ -28,9 +30,15 @@ from edgekit.report.charts import (
     layer_chart,
     memory_map,
 )
+from edgekit.report.conditions import governors
 
 TEMPLATES = Path(__file__).parent
 NONE = "–"
+
+_INVISIBLE = dict.fromkeys(
+    c for c in (*range(0x20), 0x7F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)) if c != 0x0A
+) | {0x09: " "}
+"""Control characters, and those that turn the direction of writing: no name may bring them in."""
 
 Facts = tuple[tuple[str, str], ...]
 
@@ -41,10 +49,12 @@ class Entry:
 
     Attributes:
         report: itself.
-        headline: runs whose latency stands large: the deployed network's.
+        headline: runs that stand large: the deployed network's, on its target only.
+        preprocessing: that stands large; None where its time is not the target's.
+        memory_provenance: how the bytes came about.
         layer_charts: of every run whose layers are known.
         map: of the arena, None where it is not known.
-        budgets: of flash and RAM, empty without generated C.
+        budgets: of flash and RAM, empty without an image.
         warnings: of the machine and of every run.
         facts: where the figures are from.
         no_energy: whether no run has an energy.
@@ -52,6 +62,8 @@ class Entry:
 
     report: Report
     headline: tuple[Run, ...]
+    preprocessing: Preprocessing | None
+    memory_provenance: str
     layer_charts: tuple[BarChart, ...]
     map: MemoryMap | None
     budgets: tuple[Budget, ...]
@@ -60,23 +72,25 @@ class Entry:
     no_energy: bool
 
 
-def html_report(reports: Sequence[Report], *, title: str = "") -> str:
+def html_report(reports: Sequence[Report], *, title: str = "", names: Sequence[str] = ()) -> str:
     """The page.
 
     Args:
         reports: in the order that the page shows them.
         title: heading; empty for one made from the reports.
+        names: of the reports, one for each, which tell those of the same network and target apart.
 
     Raises:
         UsageError: there are no reports.
     """
     if not reports:
         raise UsageError("no reports; give at least one")
+    reports = told_apart(reports, names) if names else reports
     environment = _environment()
     style = environment.get_template("style.css.j2").render()
     # The policy allows this very style and no other.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("page.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         title=title or _title(reports),
         style=Markup(style),
         style_hash=f"sha256-{digest}",
@@ -87,6 +101,20 @@ def html_report(reports: Sequence[Report], *, title: str = "") -> str:
         latency=latency_charts(reports),
         accuracy=accuracy_chart(reports),
     )
+    # The title is an argument of a command, where anything may stand.
+    return writable(page).translate(_INVISIBLE)
+
+
+def told_apart(reports: Sequence[Report], names: Sequence[str]) -> list[Report]:
+    """The reports; where several are of one network and target, the target bears a name each."""
+    kinds = Counter((r.artifact.name, r.artifact.target) for r in reports)
+    found = []
+    for report, name in zip(reports, names, strict=True):
+        artifact = report.artifact
+        if kinds[artifact.name, artifact.target] > 1:
+            artifact = replace(artifact, target=f"{artifact.target} ({name})")
+        found.append(replace(report, artifact=artifact))
+    return found
 
 
 def _environment() -> jinja2.Environment:
@@ -99,6 +127,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "milliseconds": words.milliseconds,
+        "microjoules": words.microjoules,
         "size": words.size,
         "count": words.count,
         "percent": words.percent,
@@ -121,18 +150,20 @@ def _title(reports: Sequence[Report]) -> str:
 
 def _entry(report: Report) -> Entry:
     charts = [layer_chart(run) for run in report.runs]
+    # Pre-processing is timed once, by the clock of the machine that the report was made on.
+    here = any(r.on_target and r.protocol is not None for r in report.runs)
     return Entry(
         report=report,
-        headline=tuple(
-            r for r in report.runs if r.role == "subject" and r.latency_ms and r.on_target
-        )[:3],
+        headline=tuple(r for r in report.runs if r.role == "subject" and r.on_target),
+        preprocessing=report.preprocessing if here else None,
+        memory_provenance=_memory_provenance(report),
         layer_charts=tuple(chart for chart in charts if chart is not None),
         map=None if report.memory is None else memory_map(report.memory),
         budgets=() if report.memory is None else budgets(report.memory),
         warnings=(
             *report.warnings,
             *(
-                f"{run.backend} {run.precision} on {run.device}: {text}"
+                f"{run.backend} {run.precision} on {run.place}: {text}"
                 for run in report.runs
                 for text in run.warnings
             ),
@@ -142,11 +173,16 @@ def _entry(report: Report) -> Entry:
     )
 
 
+def _memory_provenance(report: Report) -> str:
+    """Of the generated library's bytes, which the runs of generated C say."""
+    found = (run.provenance for run in report.runs if run.backend == "c")
+    return next(found, Provenances()).memory
+
+
 def report_facts(report: Report) -> Facts:
     """Versions, hashes, the machine and the command."""
     machine, artifact = report.environment, report.artifact
     clocks = sorted({c.current_hz for c in machine.clocks if c.current_hz is not None})
-    governors = sorted({c.governor for c in machine.clocks if c.governor is not None})
     found = {
         "made": report.created,
         "command": report.command,
@@ -158,7 +194,7 @@ def report_facts(report: Report) -> Facts:
         "CPU": f"{machine.cpu or machine.machine}, {machine.cpus} usable",
         "system": f"{machine.system}, {machine.machine}",
         "clocks": ", ".join(f"{hz / 1e6:,.0f} MHz" for hz in clocks),
-        "governor": ", ".join(governors),
+        "governor": governors(machine),
         "temperatures": ", ".join(f"{t.zone} {t.celsius:g} °C" for t in machine.temperatures),
         "load": None if machine.load is None else f"{machine.load:g}",
         "power mode": machine.power_mode,
@@ -167,12 +203,32 @@ def report_facts(report: Report) -> Facts:
         "libraries": ", ".join(f"{v.name} {v.version}" for v in machine.libraries),
         "files": ", ".join(f"{f.file} {words.size(f.bytes)}" for f in report.files),
         "pre-processing": report.preprocessing and report.preprocessing.specification,
+        "time of pre-processing": _preprocessing_words(report.preprocessing),
     }
     return tuple((name, value or NONE) for name, value in found.items())
 
 
+def _preprocessing_words(preprocessing: Preprocessing | None) -> str | None:
+    if preprocessing is None or preprocessing.latency_ms is None:
+        return None
+    latency = preprocessing.latency_ms
+    return f"{words.milliseconds(latency.p50)}, {latency.provenance} on the machine above"
+
+
+def energy_words(run: Run) -> str | None:
+    """An energy with its gross value, its sensor and the window; None without one."""
+    energy = run.energy_uj
+    if energy is None:
+        return None
+    gross = "" if energy.gross_uj is None else f", {words.microjoules(energy.gross_uj)} with idle"
+    return (
+        f"{words.microjoules(energy.net_uj)} above idle{gross}; {energy.provenance}, "
+        f"{energy.sensor}, {energy.window_s:g} s"
+    )
+
+
 def run_facts(run: Run) -> Facts:
-    """How a run was made."""
+    """How a run was made, and how its figures came about."""
     protocol, latency = run.protocol, run.latency_ms
     found = {
         "runtime": f"{run.backend} {run.backend_version}, {run.kernels}",
@@ -181,8 +237,25 @@ def run_facts(run: Run) -> Facts:
         and f"first run apart, {protocol.warmup} to warm up, at least {protocol.iterations} runs "
         f"and {protocol.min_seconds:g} s, {protocol.threads} thread(s)",
         "samples": latency and latency.samples and f"{len(latency.samples):,} kept",
+        "energy": energy_words(run),
         "clock": run.clock_hz and f"{run.clock_hz / 1e6:g} MHz",
         "compiler": run.toolchain_version,
         "flags": " ".join(run.flags),
+        "figures": ", ".join(f"{name} {how}" for name, how in _origins(run)),
     }
     return tuple((name, str(value)) for name, value in found.items() if value)
+
+
+def _origins(run: Run) -> Facts:
+    """How each figure that the run has came about."""
+    timed_layers = any(layer.latency_ms is not None for layer in run.layers)
+    known = {
+        "multiply-accumulates": (run.macs, run.provenance.macs),
+        "instructions": (run.instructions, run.provenance.instructions),
+        "cycles": (run.cycles, run.provenance.cycles),
+        "stack": (run.stack_bytes, run.provenance.stack_bytes),
+        "times of layers": (timed_layers or None, run.provenance.layers_latency_ms),
+        "accuracy": (run.accuracy, run.provenance.accuracy),
+        "agreement": (run.agreement, run.provenance.agreement),
+    }
+    return tuple((name, how) for name, (value, how) in known.items() if value is not None)

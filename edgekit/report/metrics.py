@@ -28,12 +28,14 @@ class Metric:
         words: what it is.
         higher_is_better: the good direction.
         find: the figure; None where the run has none.
+        is_time: whether it is the time of runs, which depends on how they were made.
     """
 
     name: str
     words: str
     higher_is_better: bool
     find: Callable[[Report, Run], Figure | None]
+    is_time: bool = False
 
 
 def _latency(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run], Figure | None]:
@@ -79,10 +81,10 @@ def _preprocessing(report: Report, run: Run) -> Figure | None:
 
 
 _TABLE = (
-    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50)),
-    Metric("latency_ms_p90", "90th percentile of latency", False, _latency(lambda v: v.p90)),
-    Metric("latency_ms_p99", "99th percentile of latency", False, _latency(lambda v: v.p99)),
-    Metric("latency_ms_first", "first run", False, _latency(lambda v: v.first)),
+    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50), True),
+    Metric("latency_ms_p90", "90th percentile of latency", False, _latency(lambda v: v.p90), True),
+    Metric("latency_ms_p99", "99th percentile of latency", False, _latency(lambda v: v.p99), True),
+    Metric("latency_ms_first", "first run", False, _latency(lambda v: v.first), True),
     Metric("preprocessing_ms", "median of pre-processing", False, _preprocessing),
     Metric(
         "instructions",

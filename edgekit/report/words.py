@@ -17,6 +17,18 @@ def milliseconds(value: float) -> str:
     return f"{value / 1e3:,.4g} s"
 
 
+def microjoules(value: float) -> str:
+    """An energy in the unit that suits it.
+
+    >>> microjoules(0.5), microjoules(120.0), microjoules(5074.1), microjoules(2.5e6)
+    ('0.5 µJ', '120 µJ', '5.074 mJ', '2.5 J')
+    """
+    for limit, factor, unit in ((1e3, 1.0, "µJ"), (1e6, 1e-3, "mJ")):
+        if value < limit:
+            return f"{value * factor:.4g} {unit}"
+    return f"{value / 1e6:,.4g} J"
+
+
 def size(value: float) -> str:
     """Bytes in the unit that suits them.
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from edgekit.bench.protocol import Latency
-from edgekit.bench.report import Accuracy, Report, as_text
+from edgekit.bench.environment import Clock
+from edgekit.bench.protocol import Latency, Protocol
+from edgekit.bench.report import Accuracy, Report, Run, as_text
 from edgekit.cli.app import app
 from edgekit.errors import UsageError
 from edgekit.report.compare import Change, compare
 from edgekit.report.gate import parse_gate
 from edgekit.report.load import load_report
 from edgekit.report.metrics import METRICS
-from tests.support.reports import BASELINE, MEASURED, MODELLED, REPORT, report_with
+from tests.support.reports import (
+    BASELINE,
+    ENVIRONMENT,
+    MEASURED,
+    MODELLED,
+    REPORT,
+    report_with,
+)
 
 
 def with_latency(milliseconds: float) -> Report:
@@ -172,6 +181,103 @@ def test_what_differs_beside_the_figures() -> None:
     assert note == "over 20 of test.npz and 10 of test.npz"
 
 
+LOCAL = "c int8 on local (subject)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"protocol": Protocol(percentiles=(95.0,), threads=4)}, "threads: 1 before, 4 after"),
+        ({"protocol": Protocol()}, "percentiles: 95.0 before, none after"),
+        ({"protocol": Protocol(warmup=3, percentiles=(95.0,))}, "warmup: 10 before, 3 after"),
+        ({"input": "seed 1"}, "input: test.npz before, seed 1 after"),
+        ({"kernels": "NEON"}, "kernels: portable C99 before, NEON after"),
+        ({"backend_version": "9"}, "runtime: 0.1.0 before, 9 after"),
+        ({"toolchain_version": "gcc 15"}, "compiler: gcc 12.2.0 before, gcc 15 after"),
+        ({"toolchain": None, "toolchain_version": None}, "compiler: gcc 12.2.0 before, none after"),
+        ({"flags": ("-O3", "-flto")}, "flags: -O2 before, -O3 -flto after"),
+        ({"clock_hz": 80_000_000}, "clock: none before, 80 MHz after"),
+        ({"on_target": False}, "stands for the target: yes before, no after"),
+    ],
+)
+def test_what_differs_between_runs(changes: dict[str, object], note: str) -> None:
+    """Every condition of a run is a note that names the run; equal ones are none."""
+    before = report_with(MEASURED)
+    assert compare(before, report_with(MEASURED, **changes)).notes == (f"{LOCAL}: {note}",)
+    assert compare(before, before).notes == ()
+
+
+def test_the_order_of_flags_is_told() -> None:
+    """The last of two that contradict each other counts."""
+    before, after = (report_with(MEASURED, flags=f) for f in (("-O2", "-O3"), ("-O3", "-O2")))
+    assert compare(before, after).notes == (f"{LOCAL}: flags: -O2 -O3 before, -O3 -O2 after",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"board": "Another"}, "board: A board before, Another after"),
+        ({"cpu": None}, "machine: A core (aarch64) before, none (aarch64) after"),
+        ({"machine": "x86_64"}, "machine: A core (aarch64) before, A core (x86_64) after"),
+        ({"cpus": 2}, "CPUs: 4 before, 2 after"),
+        ({"power_mode": "15W"}, "power mode: MAXN before, 15W after"),
+        (
+            {"clocks": (Clock("cpu0", None, None, None, "performance"),)},
+            "governor: ondemand before, performance after",
+        ),
+        ({"throttled": ("throttled",)}, "throttled: none before, throttled after"),
+    ],
+)
+def test_what_differs_between_machines(changes: dict[str, object], note: str) -> None:
+    """What decides the speed of a machine."""
+    environment = replace(ENVIRONMENT, **changes)  # type: ignore[arg-type]
+    assert compare(REPORT, replace(REPORT, environment=environment)).notes == (note,)
+
+
+TIMES = [name for name, metric in METRICS.items() if metric.is_time]
+
+
+def test_times_are_known() -> None:
+    """The metrics that the conditions of measurement decide."""
+    assert TIMES == ["latency_ms", "latency_ms_p90", "latency_ms_p99", "latency_ms_first"]
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"protocol": Protocol(threads=4)}, "threads: 1 before, 4 after"),
+        ({"input": "seed 1"}, "input: test.npz before, seed 1 after"),
+        ({"on_target": False}, "stands for the target: yes before, no after"),
+    ],
+)
+def test_times_of_other_conditions_decide_no_gate(
+    name: str, changes: dict[str, object], words: str
+) -> None:
+    """A change may be the conditions'; a limit on the later value has nothing to do with them."""
+    before, after = report_with(MEASURED), report_with(MEASURED, **changes)
+    for gate in (f"{name}>+5%", f"{name}>+1"):
+        with pytest.raises(UsageError, match=f"cannot be decided: {re.escape(LOCAL)}.*{words}"):
+            compare(before, after, [parse_gate(gate)])
+    assert change_of(before, after, name, f"{name}>1").failed
+    assert change_of(before, after, name).note == words
+    assert not change_of(before, after, "accuracy", "accuracy<-0.01").failed
+
+
+@pytest.mark.parametrize(
+    ("run", "decided"), [(MEASURED, True), (MODELLED, False)], ids=["measured", "modelled"]
+)
+def test_how_many_inputs_were_reached(run: Run, decided: bool) -> None:
+    """Chance where a clock ends the measurement; in an emulator, another question."""
+    before, after = (report_with(run, input=f"first {n} of test.npz") for n in (341, 340))
+    gates = [parse_gate("latency_ms>+5%")]
+    if decided:
+        assert compare(before, after, gates).notes == ()
+    else:
+        with pytest.raises(UsageError, match="input: first 341 of test.npz before, first 340"):
+            compare(before, after, gates)
+
+
 def command(tmp_path: Path, before: Report, after: Report, *options: str) -> tuple[int, str, str]:
     """Exit code, stdout and what was raised."""
     for name, report in (("a.json", before), ("b.json", after)):
@@ -202,3 +308,18 @@ def test_another_schema_is_told(tmp_path: Path) -> None:
     path.write_text(json.dumps({**REPORT.to_json(), "schema": 99}))
     with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 1"):
         load_report(path)
+
+
+def test_a_text_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+    """JSON can spell half a character; it would break whatever prints or writes it later."""
+    path = tmp_path / "surrogate.json"
+    path.write_text(as_text(REPORT).replace('"command": "edgekit', '"command": "\\ud800edgekit'))
+    with pytest.raises(UsageError, match=r"command is '\\ud800edgekit.*without lone surrogates"):
+        load_report(path)
+
+
+def test_a_report_of_a_file_with_an_odd_name_is_read(tmp_path: Path) -> None:
+    """Python's stand-in for bytes that are not UTF-8 is written as an escape."""
+    path = tmp_path / "odd.json"
+    path.write_text(as_text(replace(REPORT, command="edgekit bench net\udcff")))
+    assert load_report(path).command == r"edgekit bench net\udcff"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 import shutil
@@ -9,16 +11,17 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
-from edgekit.bench.memory import Block
+from edgekit.bench.memory import Block, BlockKind
 from edgekit.bench.protocol import Latency
-from edgekit.bench.report import LayerCost, Report, as_text
+from edgekit.bench.report import Energy, LayerCost, Provenances, Report, as_text
 from edgekit.cli.app import app
 from edgekit.errors import UsageError
-from edgekit.report.charts import MOST_BARS, latency_charts, layer_chart, memory_map
+from edgekit.report.charts import MOST_BARS, budgets, latency_charts, layer_chart, memory_map
 from edgekit.report.html import html_report
 from tests.support.reports import BASELINE, MEASURED, MEMORY, MODELLED, REPORT, report_with
 
@@ -88,12 +91,14 @@ def test_nothing_is_loaded_and_nothing_runs(report: Report) -> None:
 
 
 def test_the_policy_allows_this_style_only() -> None:
-    """Default nothing; the style by its hash."""
-    page = Page(html_report([REPORT]))
-    (policy,) = (v for t, n, v in page.attributes if n == "content" and "default-src" in v)
-    assert "default-src 'none'" in policy
-    assert re.search(r"style-src 'sha256-[A-Za-z0-9+/=]{44}'", policy)
-    assert "unsafe" not in policy
+    """Default nothing; the style by the hash of what stands between its tags."""
+    text = html_report([REPORT])
+    (policy,) = (v for t, n, v in Page(text).attributes if n == "content" and "default-src" in v)
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def test_names_are_text() -> None:
@@ -104,14 +109,168 @@ def test_names_are_text() -> None:
     assert EVIL in Page(page).text
 
 
-def test_every_figure_has_its_provenance() -> None:
-    """Badges stand beside figures; the four words are explained."""
-    text = html_report([REPORT])
-    for word in ("measured", "counted", "modelled", "estimated"):
-        assert f'<span class="badge {word}">{word}</span>' in text
-    page = Page(text)
-    for wanted in (REPORT.command, "ab" * 32, "cd" * 32, "gcc 12.2.0", "-O2", "numpy 2.4.6"):
+ODD = Provenances(
+    macs="estimated",
+    instructions="modelled",
+    cycles="measured",
+    stack_bytes="estimated",
+    memory="modelled",
+    layers_latency_ms="estimated",
+    accuracy="estimated",
+    agreement="modelled",
+)
+"""No figure came about in the usual way, so that a badge cannot be right by chance."""
+
+
+def headline(text: str) -> dict[str, tuple[str, str]]:
+    """The large figures: value and badge (empty without one) by name; the last of each name."""
+    figures = re.findall(r"<dt>(.*?)</dt><dd>(.*?)<small class=\"soft\">(.*?)</small>", text)
+    badges = ((name, value, re.search(r"badge (\w+)", rest)) for name, value, rest in figures)
+    return {name: (value, badge[1] if badge else "") for name, value, badge in badges}
+
+
+def test_every_large_figure_has_its_provenance() -> None:
+    """What the report says, not what is usual."""
+    found = headline(html_report([report_with(MEASURED, provenance=ODD)]))
+    assert found == {
+        "Median latency": ("5.15 ms", "measured"),
+        "Flash": ("6.93 KiB", "modelled"),
+        "RAM": ("3.06 KiB", "modelled"),
+        "Accuracy": ("90 %", "estimated"),
+        "Multiply-accumulates": ("70,720", "estimated"),
+        "Pre-processing": ("100 µs", "measured"),
+        "Energy above idle": ("120 µJ", "measured"),
+    }
+    assert MEMORY.flash_bytes is not None
+    report = replace(
+        report_with(MODELLED, provenance=ODD),
+        memory=replace(MEMORY, flash_bytes=None, ram_bytes=None),
+    )
+    found = headline(html_report([report]))
+    assert found["Median latency"] == ("5.074 ms", "modelled")
+    assert (found["Weights"], found["Arena"]) == (("4 KiB", "modelled"), ("2 KiB", "modelled"))
+    assert found["Energy"] == ("–", "")
+
+
+def test_every_other_figure_has_its_provenance() -> None:
+    """In tables, in titles of drawings, and in the list of where figures are from."""
+    text = html_report([report_with(MODELLED, provenance=ODD)])
+
+    def badge(word: str) -> str:
+        return f'<span class="badge {word}">{word}</span>'
+
+    for wanted in (
+        f"5.074 {badge('modelled')}",
+        f"425,455 {badge('modelled')}",
+        f"220 {badge('estimated')}",
+        f"0 of 20 {badge('modelled')}",
+        f'<td class="number">90 % {badge("estimated")}</td>',
+        f"6.93 KiB {badge('modelled')}",
+        f"Arena over the layers {badge('modelled')}",
+        f"What memory holds {badge('modelled')}",
+        "MACs (estimated)",
+        "instructions (modelled)",
+        "cycles (measured)",
+        "ms (estimated)",
+        "multiply-accumulates estimated, instructions modelled, cycles measured, stack estimated, "
+        "accuracy estimated, agreement modelled",
+    ):
+        assert wanted in text, wanted
+    body = text.partition("<main>")[2]
+    assert badge("counted") not in body
+
+
+def test_a_file_is_counted() -> None:
+    """Its length is, whatever the bytes of generated code are."""
+    text = html_report([report_with(BASELINE, provenance=ODD)])
+    assert '12.1 KiB <span class="badge counted">counted</span>' in text
+
+
+def test_where_figures_are_from() -> None:
+    """Command, hashes, compiler, flags, libraries, and the energy with its sensor."""
+    page = Page(html_report([REPORT]))
+    for wanted in (
+        REPORT.command,
+        "ab" * 32,
+        "cd" * 32,
+        "gcc 12.2.0",
+        "-O2",
+        "numpy 2.4.6",
+        "120 µJ above idle, 180 µJ with idle; measured, a sensor, 12 s",
+        "100 µs, measured on the machine above",
+    ):
         assert wanted in page.text
+
+
+def test_energy_is_shown_where_it_is_known() -> None:
+    """Large, and in the table of runs with how it came about; no column without any."""
+    energy = Energy("estimated", 5074.1, None, "a table", 0.0)
+    text = html_report([report_with(MODELLED, energy_uj=energy)])
+    assert headline(text)["Energy above idle"] == ("5.074 mJ", "estimated")
+    cell = '<td class="number">5.074 mJ <span class="badge estimated">estimated</span></td>'
+    assert cell in text
+    assert "nothing measured it" not in text
+    without = html_report([report_with(MODELLED)])
+    assert '<th scope="col" class="number">energy</th>' in text
+    assert '<th scope="col" class="number">energy</th>' not in without
+    assert "nothing measured it" in without
+
+
+def test_another_machine_is_never_the_target() -> None:
+    """No figure of it stands large, its time has a chart of its own, its layers say so."""
+    elsewhere = report_with(MEASURED, on_target=False)
+    found = headline(html_report([elsewhere]))
+    assert found["Median latency"] == ("–", "")
+    assert not {"Accuracy", "Energy above idle", "Pre-processing"} & set(found)
+    here, there = latency_charts([elsewhere, report_with(MODELLED)])
+    assert (here.title, here.on_target, len(here.bars)) == ("Latency of net on its target", True, 1)
+    assert here.bars[0].label == "c int8 · a-board"
+    assert there.title == "Not on the target: net on a machine that stands in for it"
+    assert (there.on_target, len(there.bars)) == (False, 1)
+    assert there.bars[0].label == "c int8 · not on a-board"
+    assert there.note.startswith("These times are the other machine's")
+    assert latency_charts([elsewhere]) == (there,)
+    layers = layer_chart(elsewhere.runs[0])
+    assert layers is not None
+    assert layers.title == "Time of each layer, not on the target"
+    text = html_report([elsewhere])
+    assert text.count('<figure class="card elsewhere">') == 2
+    assert "ms (not the target’s, measured)" in text
+
+
+def test_budgets_are_those_of_an_image() -> None:
+    """With the image's own totals, and none at all without an image."""
+    flash, ram = budgets(replace(MEMORY, runtime_bytes=100, flash_bytes=7296))
+    assert (flash.used, flash.available, flash.full) == ("7.12 KiB", "128 KiB", "5.566 %")
+    assert [part.kind for part in flash.parts] == ["weights", "code", "runtime"]
+    assert [part.width for part in flash.parts] == [56.14, 41.118, 1.371]
+    assert (ram.used, [part.kind for part in ram.parts]) == (
+        "3.06 KiB",
+        ["activation", "state", "stack"],
+    )
+    (only,) = budgets(replace(MEMORY, flash_bytes=None))
+    assert only.name == "RAM"
+    (beyond, _) = budgets(replace(MEMORY, flash_bytes=1))
+    assert sum(part.width for part in beyond.parts) <= 100
+    bare = replace(REPORT, memory=replace(MEMORY, flash_bytes=None, ram_bytes=None))
+    assert budgets(bare.memory or MEMORY) == ()
+    text = html_report([bare])
+    assert "What memory holds" not in text
+    assert "Arena over the layers" in text
+
+
+def test_every_kind_has_its_colour() -> None:
+    """A part of a drawing that the style does not know would be black."""
+    style = html_report([REPORT]).partition("<style>")[2].partition("</style>")[0]
+    drawn = {part.kind for b in budgets(replace(MEMORY, runtime_bytes=1)) for part in b.parts}
+    for kind in {*get_args(BlockKind), *drawn}:
+        assert f".{kind} {{ fill: var(--{kind}); }}" in style
+        assert style.count(f"--{kind}: #") == 2, "light and dark"
+
+
+def test_a_title_that_no_file_can_hold() -> None:
+    """An argument may be any bytes."""
+    assert r"<h1>\udcff</h1>" in html_report([REPORT], title="\udcff")
 
 
 def test_drawings_have_names() -> None:
@@ -192,32 +351,63 @@ def test_command_line(tmp_path: Path) -> None:
     assert "<h1>&lt;b&gt;T&lt;/b&gt;</h1>" in output.read_text("utf-8")
 
 
-PROBE = """<script>
+def test_reports_of_one_target_are_told_apart(tmp_path: Path) -> None:
+    """Before and after carry the names of their files; a lone one needs none."""
+    for name in ("before.json", "after.json"):
+        (tmp_path / name).write_text(as_text(REPORT))
+    output, names = (
+        tmp_path / "page.html",
+        [str(tmp_path / f"{n}.json") for n in ("before", "after")],
+    )
+    assert CliRunner().invoke(app, ["report", *names, "-o", str(output)]).exit_code == 0
+    text = output.read_text("utf-8")
+    target = REPORT.artifact.target
+    assert f"{target} (before)" in text
+    assert f"{target} (after)" in text
+    assert "(before)" not in html_report([REPORT], names=["before"])
+
+
+def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
+    """The page does not take the place of what it was made from."""
+    path = tmp_path / "a.json"
+    path.write_text(as_text(REPORT))
+    before = path.read_bytes()
+    result = CliRunner().invoke(app, ["report", str(path), "-o", str(tmp_path / "." / "a.json")])
+    assert isinstance(result.exception, UsageError)
+    assert path.read_bytes() == before
+
+
+def test_names_cannot_turn_the_text() -> None:
+    """Control characters and those that turn the direction of writing are left out."""
+    report = replace(REPORT, artifact=replace(REPORT.artifact, name="a\x00b\x1b[31m\u202ec\td"))
+    page = html_report([report])
+    assert "ab[31mc d" in page
+    assert not {"\x00", "\x1b", "\u202e"} & set(page)
+
+
+COLLECT = """<body>
+<iframe src="page.html" width="WIDTH" height="2000" style="border:0"></iframe>
+<script>
 addEventListener("load", function () {
-  document.body.setAttribute("data-widths",
-    innerWidth + " " + document.documentElement.scrollWidth + " " +
-    performance.getEntriesByType("resource").length);
+  const frame = document.querySelector("iframe"), page = frame.contentDocument;
+  for (const fold of page.querySelectorAll("details")) fold.open = true;
+  const card = frame.contentWindow.getComputedStyle(page.querySelector(".card"));
+  document.title = [
+    frame.contentWindow.innerWidth,
+    page.documentElement.scrollWidth,
+    frame.contentWindow.performance.getEntriesByType("resource").length,
+    card.borderTopLeftRadius,
+  ].join(" ");
 });
 </script></body>"""
-"""For a copy of the page: its widths and what it loaded. The copy's policy lets it run."""
+"""Around the page, in a frame as wide as the screen in question, since a window cannot be that
+narrow. It looks in from outside: the page itself stays as it was written, policy included."""
 
 
-@pytest.mark.needs("chromium")
-@pytest.mark.parametrize("width", [390, 1400])
-def test_the_page_fits_and_loads_nothing(tmp_path: Path, width: int) -> None:
-    """In a browser, with hostile names as long as they like, everything unfolded."""
-    longest = replace(MODELLED, layers=(LayerCost("x" * 3000, "y" * 300, 1, 2, 3.0),))
-    reports = [REPORT, hostile(), replace(REPORT, runs=(longest,), command="z" * 3000)]
-    page = html_report(reports).replace("<details>", "<details open>")
-    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    path = tmp_path / "page.html"
-    # The probe sits in a frame as wide as the screen in question: a window cannot be that narrow.
-    path.write_text(page.replace("</body>", PROBE), "utf-8")
-    frame = f'<iframe src="page.html" width="{width}" height="2000" style="border:0"></iframe>'
-    collect = """<script>addEventListener("load", function () { setTimeout(function () {
-      document.title = document.querySelector("iframe").contentDocument.body.dataset.widths;
-    }, 200); });</script>"""
-    (tmp_path / "outer.html").write_text(f"<body>{frame}{collect}</body>", "utf-8")
+def in_browser(folder: Path, page: str, width: int) -> tuple[int, int, int, str]:
+    """Widths of the frame and of its contents, files loaded, and the radius of a card's corner."""
+    (folder / "page.html").write_text(page, "utf-8")
+    (folder / "outer.html").write_text(COLLECT.replace("WIDTH", str(width)), "utf-8")
     browser = shutil.which("chromium")
     assert browser is not None
     done = subprocess.run(
@@ -226,19 +416,37 @@ def test_the_page_fits_and_loads_nothing(tmp_path: Path, width: int) -> None:
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
             *("--allow-file-access-from-files", "--virtual-time-budget=4000"),
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={folder / 'profile'}",
             f"--window-size={width + 100},2100",
             "--dump-dom",
-            (tmp_path / "outer.html").as_uri(),
+            (folder / "outer.html").as_uri(),
         ],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    found = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
+    found = re.search(r"<title>(\d+) (\d+) (\d+) (\w+)</title>", done.stdout)
     assert found is not None, done.stdout[-2000:] + done.stderr[-2000:]
-    inner, scrolled, loaded = map(int, found.groups())
+    inner, scrolled, loaded, radius = found.groups()
+    return int(inner), int(scrolled), int(loaded), radius
+
+
+@pytest.mark.needs("chromium")
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_page_fits_and_loads_nothing(tmp_path: Path, width: int) -> None:
+    """In a browser, with hostile names as long as they like, everything unfolded."""
+    longest = replace(MODELLED, layers=(LayerCost("x" * 3000, "y" * 300, 1, 2, 3.0),))
+    reports = [REPORT, hostile(), replace(REPORT, runs=(longest,), command="z" * 3000)]
+    inner, scrolled, loaded, radius = in_browser(tmp_path, html_report(reports), width)
     assert inner == width
     assert scrolled <= inner
     assert loaded == 0
+    assert radius == "10px", "the policy kept the browser from applying the page's own style"
+
+
+@pytest.mark.needs("chromium")
+def test_the_policy_is_in_force(tmp_path: Path) -> None:
+    """A style that is not the page's own is not applied."""
+    page = html_report([REPORT]).replace("border-radius: 10px", "border-radius: 11px")
+    assert in_browser(tmp_path, page, 390)[-1] == "0px"
