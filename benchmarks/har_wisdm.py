@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from results_file import arguments, write
 
 import edgekit
@@ -88,6 +87,7 @@ def row(
         "weights_bytes": memory.weights if memory else None,
         "torch_accuracy": round(result.test.accuracy, 5),
         "training_seconds": round(result.seconds, 1),
+        "training_threads": result.threads,
     }
 
 
@@ -130,7 +130,6 @@ def main() -> int:
         seed=SEED,
         libraries=("torch", "onnxruntime", "ai-edge-litert"),
         provenance="measured: counted over every test window",
-        torch_threads=torch.get_num_threads(),
     )
     return 0
 

@@ -22,6 +22,8 @@ from edgekit.cli.render import Format, rows_as
 from edgekit.program.ir import DType
 from edgekit.targets.legality import FORMATS, has_hardware_float
 from edgekit.targets.target import Target, builtin_targets
+from edgekit.zoo.recipe import read_recipe
+from edgekit.zoo.table import NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -71,6 +73,20 @@ def format_word(target: Target, dtype: DType) -> str:
         return {"int8": "yes", "int16": "-", "float32": "yes"}[str(dtype)]
     soft = dtype is DType.FLOAT32 and not has_hardware_float(target)
     return "soft-float" if soft else "yes"
+
+
+def zoo() -> str:
+    """Reference networks; those without a recipe are factories only."""
+    rows = [
+        {
+            "network": f"`{n.name}`",
+            "what for": n.description,
+            "input": "×".join(map(str, n.input_shape[1:])),
+            "data set": read_recipe(n.name).dataset if n.trainable else "no recipe yet",
+        }
+        for n in NETWORKS.values()
+    ]
+    return rows_as(rows, Format.MD)
 
 
 def read_rows(name: str) -> list[dict[str, Any]]:
@@ -214,6 +230,7 @@ def session() -> str:
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
+    "zoo": zoo,
     "targets": targets,
     "har": har,
     "host": host,

@@ -39,3 +39,45 @@ def test_imports_are_seen(tmp_path: Path, source: str, found: tuple[str, bool]) 
     path = tmp_path / "module.py"
     path.write_text(source, encoding="utf-8")
     assert found in check_layers.imports("module", path, {"edgekit.targets.cores": path})
+
+
+@pytest.mark.parametrize(
+    ("module", "there"),
+    [
+        ("json", True),
+        ("numpy", True),
+        ("onnxruntime", True),
+        ("edgekit.bench.protocol", True),
+        ("edgekit.data.preprocessing", True),
+        ("edgekit.program.ir", False),
+        ("edgekit.data.readers", False),
+        ("jinja2", False),
+    ],
+)
+def test_what_a_board_has(module: str, there: bool) -> None:
+    """The standard library, NumPy, runtimes, and what is copied to it."""
+    assert check_layers._on_device(module) is there
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("edgekit.deploy.x", "import torch\n", "belongs to edgekit.model.capture and edgekit.zoo"),
+        ("edgekit.deploy.x", "def f():\n    import onnxruntime\n", "belongs to edgekit.bench"),
+        ("edgekit.bench.x", "import edgekit.program.ir\n", "a board may not have it"),
+        ("edgekit.bench.x", "import onnxruntime\n", "belongs to edgekit.bench.runners"),
+        ("edgekit.bench.runners.x", "import onnxruntime\n", "early"),
+        ("edgekit.program.x", "import edgekit.deploy.session\n", "lies above it"),
+    ],
+)
+def test_violations_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    """One module that breaks one rule."""
+    path = tmp_path / "x.py"
+    path.write_text(text, encoding="utf-8")
+    product = check_layers.modules()
+    known = {m: product[m] for m in ("edgekit.program.ir", "edgekit.deploy.session")}
+    known[name] = path
+    monkeypatch.setattr(check_layers, "modules", lambda: known)
+    assert any(problem in line and name in line for line in check_layers.problems())

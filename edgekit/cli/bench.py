@@ -72,12 +72,12 @@ def bench(
         save(report, output)
     if style is Format.JSON:
         show(as_text(report))
-    elif len(report.runs) > 1:
+    elif len(report.runs) > 1 or style is not Format.TABLE:
         show(rows_as([run_row(run) for run in report.runs], style))
     else:
-        if style is Format.TABLE:
-            show(facts_as(summary(report), style) + "\n")
-        show(rows_as(layer_rows(report.runs[0]), style))
+        show(facts_as(summary(report), style))
+        if report.runs[0].layers:
+            show("\n" + rows_as(layer_rows(report.runs[0]), style))
 
 
 def _protocol(
@@ -90,6 +90,9 @@ def _protocol(
     """
     try:
         further = tuple(float(part) for part in percentiles.split(",") if part.strip())
+    except ValueError:
+        raise UsageError(f"--percentiles {percentiles!r} must be numbers with commas") from None
+    try:
         return Protocol(warmup, iterations, min_seconds, further, threads)
     except ValueError as error:
         raise UsageError(f"bench: {error}") from error
@@ -184,7 +187,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "on_target": run.on_target,
         "kernels": run.kernels,
         "instructions": run.instructions,
-        "latency_ms_p50": latency and latency.p50,
+        "latency_ms": latency and latency.p50,
         "latency_ms_p99": latency and latency.p99,
         "latency_ms_first": latency and latency.first,
         "cov": latency and latency.cov,

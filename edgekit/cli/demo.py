@@ -118,14 +118,15 @@ def agreement(run: Run, verified: VerifyReport) -> str | None:
 
 
 def _train(run: Path) -> None:
-    """Train once; a finished training is kept."""
+    """Train once; a finished training is kept, an interrupted one goes on."""
     if (run / "metrics.json").is_file():
         log.info("%s is trained already", run)
         return
-    _say("train", [NETWORK, "-o", str(run)])
+    option = "resume" if (run / "config.toml").is_file() else "output"
+    _say("train", [NETWORK, f"--{option}", str(run)])
     training = train_verb.training_module()
     with train_verb.progress_bar(quiet=not log.isEnabledFor(logging.INFO)) as watch:
-        training.train(NETWORK, output=run, on_step=watch.step, on_epoch=watch.epoch)
+        training.train(NETWORK, **{option: run}, on_step=watch.step, on_epoch=watch.epoch)
 
 
 def _export(stop: Stop, run: Path, output: Path) -> Artifact:

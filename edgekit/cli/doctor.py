@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,17 @@ MENDING = {
     "x86_64-linux-gnu-gcc": "apt install gcc-x86-64-linux-gnu",
     "cc": "apt install gcc",
 }
+
+
+OPTIONAL = {
+    "torch": "capturing modules, training",
+    "onnxscript": "capturing modules",
+    "safetensors": "weights of modules, training",
+    "scikit-learn": "the digits data set, the demo",
+    "onnxruntime": "back end onnxruntime, Jetson models here",
+    "ai-edge-litert": "back end litert",
+}
+"""Python packages that some verbs need."""
 
 
 def doctor(
@@ -59,7 +71,15 @@ def _python() -> list[dict[str, Any]]:
     ]
     uses = {"unicorn": "device emulator", "capstone": "counting instructions"}
     rows += [_row(n, uses.get(n, "reading models, exporting"), v) for n, v in library_versions()]
-    return rows
+    return rows + [_row(name, what_for, _installed(name)) for name, what_for in OPTIONAL.items()]
+
+
+def _installed(package: str) -> str | None:
+    """Version of a Python package, None where it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _compilers() -> list[dict[str, Any]]:

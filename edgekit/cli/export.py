@@ -37,7 +37,9 @@ def export(
     config: Annotated[
         Path | None, typer.Option(help="TOML with these options; flags override it.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (default), int8 or float32.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (default), int8, float32; Jetsons float16.")
+    ] = None,
     observer: Annotated[
         str | None, typer.Option(help="minmax (default), mse, percentile or percentile:NUMBER.")
     ] = None,

@@ -1,4 +1,4 @@
-"""An Artifact: a folder with generated C, what it was built into, and what it says of itself."""
+"""An Artifact: a folder with what runs on a target, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from functools import cached_property
 from pathlib import Path
 
 from edgekit.bench import samples as measured
-from edgekit.bench.bench import bench
+from edgekit.bench.bench import SIMULATED_SAMPLES, bench
 from edgekit.bench.preprocessing import timed
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import Report
+from edgekit.bench.runners import backends as measured_by
 from edgekit.bench.subject import Subject
 from edgekit.deploy import benchmark, verification
 from edgekit.deploy.data import Samples, read_arrays, samples_for
-from edgekit.deploy.families.library import SOURCES
-from edgekit.deploy.machines import IMAGE, open_library
+from edgekit.deploy.layout import BOARD, IMAGE, REFERENCE, SOURCES, VECTORS
+from edgekit.deploy.machines import DEVICES, open_library
 from edgekit.deploy.manifest import Manifest, ModelFile, check_files, read_manifest
 from edgekit.deploy.runtime import RuntimeSession, open_runtime
 from edgekit.deploy.session import Session
@@ -30,13 +31,8 @@ from edgekit.targets.library import Layer, Library
 from edgekit.targets.machine import Build
 from edgekit.targets.target import ARM_CPU, Target, target
 
-BOARD = "board.toml"
-PREPROCESSING = "preprocessing.json"
 STAND_INS = {"tensorrt": "onnxruntime"}
 """Runtimes that are not here, and what executes their files in their place."""
-
-EMULATED_SAMPLES = 100
-"""Samples, or steps of sequences, that verification runs in an emulator unless told otherwise."""
 
 Data = Path | str | Mapping[str, Array] | Array
 
@@ -71,7 +67,7 @@ class Artifact:
     @cached_property
     def reference(self) -> Program | None:
         """The float model that it was quantised from, where there is one."""
-        folder = self.folder / "reference"
+        folder = self.folder / REFERENCE
         return serialize.read(folder) if folder.is_dir() else None
 
     @cached_property
@@ -136,7 +132,7 @@ class Artifact:
         For a Jetson ``onnxruntime`` stands in for TensorRT, with the very file that TensorRT gets.
         """
         own = () if self.manifest.interface is None else ("c",)
-        others = (STAND_INS.get(model.runtime, model.runtime) for model in self.manifest.models)
+        others = map(self.runtime_of, self.manifest.models)
         return tuple(dict.fromkeys((*own, *others)))
 
     def open(
@@ -151,10 +147,17 @@ class Artifact:
                 Other runtimes than C run on this machine: device ``local``.
 
         Raises:
-            UnsupportedError: no such device or back end for this target; lists those there are.
+            UsageError: no such device or back end anywhere.
+            UnsupportedError: not for this target; lists those there are.
             ToolchainMissingError: no C compiler on this machine.
             DeviceMissingError: the runtime is not installed.
         """
+        for what, name, known in (
+            ("device", device, DEVICES),
+            ("back end", backend, measured_by()),
+        ):
+            if name is not None and name not in known:
+                raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
         backend = backend or self.backends[0]
         if backend not in self.backends:
             raise UnsupportedError(
@@ -181,11 +184,7 @@ class Artifact:
 
     def _model_for(self, backend: str) -> ModelFile:
         """What a runtime executes: the first file for it, the others are baselines."""
-        return next(
-            model
-            for model in self.manifest.models
-            if STAND_INS.get(model.runtime, model.runtime) == backend
-        )
+        return next(model for model in self.manifest.models if self.runtime_of(model) == backend)
 
     def samples(self, data: Data | None, limit: int | None = None) -> tuple[Samples, int]:
         """Samples for its inputs, at most `limit`, and how many there were.
@@ -228,7 +227,7 @@ class Artifact:
         with self.open(device, backend=backend) as session:
             samples, available = self.samples(data, limit)
             if limit is None and session.device != "local":
-                samples = samples.first(max(1, EMULATED_SAMPLES // (samples.steps or 1)))
+                samples = samples.first(max(1, SIMULATED_SAMPLES // (samples.steps or 1)))
             # Where no Program says what is computed, the root one is the float model itself.
             reference = self.reference if session.has_reference else self.program
             return verification.verify(session, samples, reference=reference, available=available)
@@ -289,7 +288,7 @@ class Artifact:
                 samples,
                 protocol,
                 command=command if command is not None else shlex.join(sys.argv),
-                vectors=read_arrays(self.folder / "vectors.npz"),
+                vectors=read_arrays(self.folder / VECTORS),
                 limit=limit,
                 preprocessing=timed(self.folder, subject, samples, here),
             )
@@ -301,11 +300,11 @@ class Artifact:
             own = self.manifest.configuration.seed
             return measured.seeded(subject.inputs, own if seed is None else seed)
         source = Path(data).name if isinstance(data, str | Path) else "the data"
-        return benchmark.bench_samples(self.samples(data)[0], source)
+        return measured.Samples.of(self.samples(data)[0], source)
 
 
 def _vectors(folder: Path) -> dict[str, Array]:
-    arrays = read_arrays(folder / "vectors.npz")
+    arrays = read_arrays(folder / VECTORS)
     return {k.removeprefix("input/"): v for k, v in arrays.items() if k.startswith("input/")}
 
 

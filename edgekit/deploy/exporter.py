@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit.data.preprocessing import Preprocessing
-from edgekit.deploy.artifact import BOARD, PREPROCESSING, Artifact, load
+from edgekit.deploy.artifact import Artifact, load
 from edgekit.deploy.families import FAMILIES
 from edgekit.deploy.families.family import Job, Parts
+from edgekit.deploy.layout import BOARD, PREPROCESSING
 from edgekit.deploy.manifest import SCHEMA, Configuration, Manifest
 from edgekit.deploy.ondevice import write_kit
 from edgekit.deploy.source import Calibration, Source, read_source, take_program
@@ -19,7 +20,7 @@ from edgekit.errors import InvalidDataError, UsageError
 from edgekit.program import serialize
 from edgekit.program.ir import Program
 from edgekit.targets.c.emit import library_name
-from edgekit.targets.target import Target
+from edgekit.targets.target import JETSON, Target
 from edgekit.targets.target import target as find_target
 from edgekit.version import edgekit_version, library_versions
 
@@ -72,6 +73,10 @@ def export(
     configuration = _configuration(_stem(model), where, name, options)
     folder = Path(output) if output is not None else _default_output(configuration, where)
     check_destination(folder)
+    for what, path in (("calibration", calibration), ("weights", weights)):
+        # Before anything slow.
+        if isinstance(path, str | Path) and not Path(path).is_file():
+            raise InvalidDataError(f"{what} {path}: no such file")
     declared = None if preprocessing is None else read_preprocessing(Path(preprocessing))
     family = FAMILIES[where.family]
     tools = family.find_tools(where, configuration)
@@ -149,6 +154,8 @@ def _configuration(
     limit = configuration.calibration_limit
     if limit is not None and limit < 1:
         raise UsageError(f"calibration_limit is {limit}, must be positive")
+    if configuration.precision == "float16" and where.family != JETSON:
+        raise UsageError(f"float16 is a precision of Jetsons; {where.name} has int8 and float32")
     if not 256 <= configuration.stack_bytes <= 1 << 20:
         raise UsageError(f"stack_bytes is {configuration.stack_bytes}, must be in 256…1048576")
     return configuration
@@ -160,6 +167,8 @@ def _pairs(key: str, given: object) -> list[list[object]]:
         items = dict(given)  # type: ignore[call-overload]
     except (TypeError, ValueError):
         raise UsageError(f"{key} is {given!r}, must be a mapping") from None
+    if not all(isinstance(name, str) for name in items):
+        raise UsageError(f"{key} is {given!r}, its keys must be names")
     return [
         [name, list(value) if isinstance(value, list | tuple) else value]
         for name, value in sorted(items.items())

@@ -14,7 +14,6 @@ from edgekit.targets.library import Library
 from edgekit.targets.machine import Machine
 from edgekit.targets.target import Target
 
-IMAGE = "image.elf"
 DEVICES = ("local", "emulator", "qemu")
 
 

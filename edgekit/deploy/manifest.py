@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from edgekit.deploy.layout import OPTIONAL
 from edgekit.errors import OutputError
 from edgekit.program.serialize import FieldError, decode_dataclass, encode
 from edgekit.targets.c.emit import LayerInfo
@@ -19,7 +20,7 @@ FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 32
 """No target has more memory."""
 
-Precision = Literal["auto", "int8", "float32"]
+Precision = Literal["auto", "int8", "float16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Configuration:
         target: name of the target.
         name: of the network; prefix of every symbol.
         precision: ``auto`` takes the model as it is; ``int8`` quantises a float model after
-            training, which needs calibration data; ``float32`` deploys it as it is.
+            training, which needs calibration data; ``float32`` deploys it as it is, ``float16``
+            in half precision, which Jetsons have.
         observer: how activation ranges are chosen from calibration data: ``minmax``, ``mse``,
             ``percentile`` or ``percentile:NUMBER``.
         calibration_limit: use at most so many calibration samples, drawn by the seed; None for all.
@@ -301,9 +303,13 @@ def check_files(manifest: Manifest, folder: Path) -> None:
     """Refuse an artifact whose files are not the ones that were exported.
 
     Raises:
-        OutputError: names the files that are missing or changed.
+        OutputError: names the files that are missing, changed or added where edgekit would read
+            them.
     """
-    changed = []
+    known = {record.path for record in manifest.files}
+    changed = [
+        f"{name} (added)" for name in OPTIONAL if (folder / name).exists() and name not in known
+    ]
     for record in manifest.files:
         path = folder / record.path
         inside = path.resolve().is_relative_to(folder.resolve())

@@ -11,13 +11,11 @@ from edgekit.bench.kit import kit_files
 from edgekit.bench.memory import Block, Memory
 from edgekit.bench.report import FileSize, Identity
 from edgekit.bench.subject import SCHEMA, LayerFact, LibraryFile, ModelFile, Port, Subject
+from edgekit.deploy.layout import PREPROCESSING, VECTORS
 from edgekit.deploy.manifest import Interface, Manifest, MemoryRecord
 from edgekit.program.ir import Boundary, DType, Program
 from edgekit.program.plan import Buffer, MemoryPlan
 from edgekit.targets.library import Port as LibraryPort
-
-VECTORS = "vectors.npz"
-PREPROCESSING = "preprocessing.json"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ from edgekit.program.lowering import lower
 from edgekit.program.verify import verify
 from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
-from edgekit.targets.target import Target
+from edgekit.targets.target import JETSON, Target
+
+FLOAT = ("float16", "float32")
+"""Precisions that need no calibration."""
 
 FileFormat = Literal["tflite", "onnx", "pt2"]
 
@@ -195,14 +198,18 @@ def _from_model(
     if _is_quantised(model):
         if calibration is not None:
             raise UsageError(f"{record.file} is quantised already; leave the calibration data out")
-        if configuration.precision == "float32":
-            raise UsageError(f"{record.file} is quantised; float32 cannot be had from it")
+        if configuration.precision in FLOAT:
+            raise UsageError(
+                f"{record.file} is quantised; {configuration.precision} cannot be had from it"
+            )
         program = _lowered(model, target, configuration)
         fallbacks = _float_operations(program)
         return Source(program, None, record, None, fallbacks, model.notes, quantised_model=model)
-    if configuration.precision == "float32":
+    if configuration.precision in FLOAT:
         if calibration is not None and record.format != "torch":
-            raise UsageError("float32 needs no calibration data; leave it out, or ask for int8")
+            raise UsageError(
+                f"{configuration.precision} needs no calibration data; leave it out or ask for int8"
+            )
         program = _lowered(model, target, configuration)
         return Source(program, None, record, notes=model.notes, float_model=model)
     state = dict(configuration.state) or None
@@ -211,6 +218,7 @@ def _from_model(
         raise UsageError(
             f"{record.file} is a float model: give calibration data for int8 (--calib FILE.npz, "
             "a few hundred training samples), or ask for --precision float32"
+            + (" or float16" if target.family == JETSON else "")
         )
     legality.check(reference, target, (DType.INT8, DType.FLOAT32))
     samples = samples_for(reference, calibration)

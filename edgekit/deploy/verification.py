@@ -105,14 +105,15 @@ class VerifyReport:
     steps: int | None = None
 
     @property
-    def identical(self) -> bool:
-        """Whether every compared bit is equal."""
-        return all(a.identical for a in (*self.outputs, *self.layers))
+    def identical(self) -> bool | None:
+        """Whether every compared bit is equal; None where nothing says what they should be."""
+        compared = (*self.outputs, *self.layers)
+        return all(a.identical for a in compared) if compared else None
 
     @property
     def passed(self) -> bool:
         """Identical wherever that is demanded."""
-        return self.identical or not self.exact
+        return self.identical is True or not self.exact
 
     @property
     def first_difference(self) -> str | None:

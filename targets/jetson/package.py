@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.model.model import Model
@@ -25,15 +26,20 @@ from edgekit.targets.jetson.modules import Module
 from edgekit.targets.jetson.opset import OPSET, to_opset
 from edgekit.targets.jetson.rules import check, rules_for
 
+Precision = Literal["int8", "float16", "float32"]
+
 
 @dataclass(frozen=True)
 class JetsonPackage:
     """The models for a Jetson module.
 
     Attributes:
-        model: ONNX with Q/DQ, what is deployed.
-        float32: ONNX of the float model, the baseline; None where the source is quantised already.
-        float16: the same computing in float16; None where that is impossible, see `notes`.
+        model: what is deployed: ONNX with Q/DQ, or in float where that was asked for.
+        precision: of `model`.
+        float32: ONNX of the float model, a baseline; None where it is `model` itself, or the source
+            is quantised already.
+        float16: the same computing in float16; None likewise, or where that is impossible, see
+            `notes`.
         tensorrt: major versions whose rules all of them keep.
         rules: names of the rules.
         emulated: operators of edgekit's that run as float operators.
@@ -41,6 +47,7 @@ class JetsonPackage:
     """
 
     model: bytes
+    precision: Precision
     float32: bytes | None
     float16: bytes | None
     tensorrt: tuple[int, ...]
@@ -54,6 +61,7 @@ def package(
     calibration: Mapping[str, Array] | None,
     module: Module,
     *,
+    precision: Precision = "int8",
     observer: str = "minmax",
     seed: int = 0,
     limit: int | None = None,
@@ -67,6 +75,7 @@ def package(
         model: float, or with QuantizeLinear and DequantizeLinear; not changed.
         calibration: see :func:`edgekit.quantize.static.quantize_static`; None for a quantised one.
         module: what to build for.
+        precision: of what is deployed; float ones need no calibration.
         observer: name of the observer.
         seed: of the choice of samples.
         limit: how many samples to use at most, None for all.
@@ -75,32 +84,41 @@ def package(
     Raises:
         InvalidDataError: the calibration data does not fit the model.
         UnsupportedError: the model cannot be derived, or breaks a rule; every violation is listed.
-        UsageError: a float model without calibration data, or an unknown observer.
+        UsageError: a float model without calibration data for int8, a quantised one in float, or
+            an unknown observer.
     """
     emulated = emulated_operators(model)
     notes = [f"{name} runs as float operators" for name in emulated]
-    float32 = float16 = None
+    models: dict[Precision, Model] = {}
     if first_quantization(model) is not None:
-        final = _written_out_quantised(model)
+        if precision != "int8":
+            raise UsageError(f"{model.name} is quantised; {precision} cannot be had from it")
+        models["int8"] = _written_out_quantised(model)
         notes.append("the source is quantised already: there are no float baselines")
     else:
-        if calibration is None:
-            raise UsageError(f"{model.name} is a float model: calibration data is needed")
-        final = derive(model, calibration, observer=observer, seed=seed, limit=limit, state=state)
-        float32 = written_out(model)
+        if precision == "int8":
+            if calibration is None:
+                raise UsageError(f"{model.name} is a float model: int8 needs calibration data")
+            models["int8"] = derive(
+                model, calibration, observer=observer, seed=seed, limit=limit, state=state
+            )
+        models["float32"] = written_out(model)
         try:
-            float16 = to_float16(float32)
+            models["float16"] = to_float16(models["float32"])
         except UnsupportedError as error:
+            if precision == "float16":
+                raise
             notes.append(f"there is no float16 baseline: {error}")
     majors = module.tensorrt_majors
-    for each in (final, float32, float16):
+    for each in models.values():
         for major in majors:
-            if each is not None:
-                check(each, tensorrt=major, module=module)
+            check(each, tensorrt=major, module=module)
+    files = {name: each.to_bytes() for name, each in models.items()}
     return JetsonPackage(
-        model=final.to_bytes(),
-        float32=None if float32 is None else float32.to_bytes(),
-        float16=None if float16 is None else float16.to_bytes(),
+        model=files.pop(precision),
+        precision=precision,
+        float32=files.get("float32"),
+        float16=files.get("float16"),
         tensorrt=majors,
         rules=tuple(rule.name for rule in rules_for(majors[-1])),
         emulated=emulated,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from edgekit.deploy.benchmark import seeded_inputs
@@ -12,7 +10,6 @@ from edgekit.deploy.families.family import Family, Job, Parts
 from edgekit.deploy.manifest import ModelFile
 from edgekit.deploy.ondevice import OnDevice
 from edgekit.deploy.readme import jetson_readme
-from edgekit.errors import UnsupportedError
 from edgekit.model.load import load
 from edgekit.model.model import Model
 from edgekit.program.ir import Array, Program
@@ -29,23 +26,21 @@ def _build(job: Job) -> Parts:
     Nothing here runs TensorRT: engines are built on the device.
     """
     assert job.target.module is not None
-    if job.configuration.precision == "float32":
-        raise UnsupportedError(
-            f"{job.target.name}: float baselines lie in every artifact; leave --precision out"
-        )
     source, configuration = job.source, job.configuration
+    asked = configuration.precision
     made = package(
         _model(job),
         None if source.samples is None else source.samples.inputs,
         job.target.module,
+        precision="int8" if asked == "auto" else asked,
         observer=configuration.observer,
         seed=configuration.seed,
         limit=configuration.calibration_limit,
         state=dict(configuration.state) or None,
     )
     program = source.reference or source.program
-    library.write_programs(replace(job, source=replace(source, reference=None)), program)
-    library.save_vectors(job, _vectors(program, configuration.seed))
+    library.write_programs(job.stage, program)
+    library.save_vectors(job, _vectors(job, program))
     models = _write(job, made)
     text = jetson_readme(
         configuration.name,
@@ -73,7 +68,7 @@ def _model(job: Job) -> Model:
 
 def _write(job: Job, made: JetsonPackage) -> tuple[ModelFile, ...]:
     (job.stage / MODEL).write_bytes(made.model)
-    files = [ModelFile("tensorrt", MODEL, "int8")]
+    files = [ModelFile("tensorrt", MODEL, made.precision)]
     if made.float16 is not None:
         (job.stage / FLOAT16).write_bytes(made.float16)
         files.append(ModelFile("tensorrt", FLOAT16, "float16"))
@@ -83,12 +78,21 @@ def _write(job: Job, made: JetsonPackage) -> tuple[ModelFile, ...]:
     return tuple(files)
 
 
-def _vectors(program: Program, seed: int) -> dict[str, Array]:
-    """Seeded inputs. There are no outputs beside them: nothing here says TensorRT's bits."""
-    drawn = [seeded_inputs(program, seed + number) for number in range(library.VECTORS)]
-    return {
-        f"input/{b.name}": np.stack([inputs[b.name] for inputs in drawn]) for b in program.inputs
-    }
+def _vectors(job: Job, program: Program) -> dict[str, Array]:
+    """Seeded inputs, over the range of the calibration samples where there are any.
+
+    There are no outputs beside them: nothing here says TensorRT's bits.
+    """
+    seed = job.configuration.seed
+    arrays: dict[str, list[Array]] = {b.name: [] for b in program.inputs}
+    for number in range(library.COUNT):
+        rng = np.random.default_rng(seed + number)
+        for name, drawn in seeded_inputs(program, seed + number).items():
+            known = None if job.source.samples is None else job.source.samples.real[name]
+            if known is not None and drawn.dtype == np.float32:
+                drawn = rng.uniform(known.min(), known.max(), drawn.shape).astype(np.float32)
+            arrays[name].append(drawn)
+    return {f"input/{name}": np.stack(parts) for name, parts in arrays.items()}
 
 
 FAMILY = Family(lambda target, configuration: None, _build)

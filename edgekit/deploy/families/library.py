@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from edgekit.deploy.benchmark import seeded_inputs
 from edgekit.deploy.families.family import Job
+from edgekit.deploy.layout import REFERENCE, SOURCES, VECTORS
 from edgekit.deploy.manifest import Interface, MemoryRecord, VectorCheck
 from edgekit.deploy.session import Session
 from edgekit.errors import VerificationError
@@ -21,8 +23,7 @@ from edgekit.targets.host import write_files
 from edgekit.targets.machine import Machine
 from edgekit.version import edgekit_version
 
-SOURCES = "src"
-VECTORS = 2
+COUNT = 2
 """Test vectors in an artifact."""
 
 
@@ -45,7 +46,7 @@ def write_library(job: Job, emission: Emission) -> dict[str, Array]:
     """
     stage, seed = job.stage, job.configuration.seed
     write_files(emission.library, stage / SOURCES)
-    write_programs(job, emission.program)
+    write_programs(stage, emission.program, job.source.reference)
     arrays, vectors = _vectors(emission, seed)
     save_vectors(job, arrays)
     companions = companion_files(
@@ -62,17 +63,17 @@ def write_library(job: Job, emission: Emission) -> dict[str, Array]:
     return arrays
 
 
-def write_programs(job: Job, program: Program) -> None:
+def write_programs(stage: Path, program: Program, reference: Program | None = None) -> None:
     """The Program that runs, and the float one that it was quantised from."""
-    serialize.save(program, job.stage)
-    if job.source.reference is not None:
-        (job.stage / "reference").mkdir()
-        serialize.save(job.source.reference, job.stage / "reference")
+    serialize.save(program, stage)
+    if reference is not None:
+        (stage / REFERENCE).mkdir()
+        serialize.save(reference, stage / REFERENCE)
 
 
 def save_vectors(job: Job, arrays: Mapping[str, Array]) -> None:
     """The test vectors as ``vectors.npz``, the same bytes for the same arrays."""
-    np.savez(job.stage / "vectors.npz", allow_pickle=False, **arrays)
+    np.savez(job.stage / VECTORS, allow_pickle=False, **arrays)
 
 
 def _vectors(emission: Emission, seed: int) -> tuple[dict[str, Array], list[Vector]]:
@@ -81,7 +82,7 @@ def _vectors(emission: Emission, seed: int) -> tuple[dict[str, Array], list[Vect
     interpreter = Interpreter(program)
     arrays: dict[str, list[Array]] = {}
     vectors = []
-    for number in range(VECTORS):
+    for number in range(COUNT):
         inputs = seeded_inputs(program, seed + number)
         values: dict[str, Array] = {}
         results = interpreter.run(inputs, values.__setitem__)
@@ -111,7 +112,7 @@ def check_vectors(
     """
     program = emission.program
     with Session(program, emission.library, emission.layers, machine, device) as session:
-        for number in range(VECTORS):
+        for number in range(COUNT):
             inputs = {b.name: arrays[f"input/{b.name}"][number] for b in program.inputs}
             for name, got in session.run_named(inputs).items():
                 if got.tobytes() != arrays[f"output/{name}"][number].tobytes():
@@ -120,12 +121,12 @@ def check_vectors(
                         "and the exact reference; this is a bug in edgekit, please report it"
                     )
         stack = session.stack_bytes()
-    return VectorCheck(device, VECTORS, True), stack
+    return VectorCheck(device, COUNT, True), stack
 
 
 def unchecked() -> VectorCheck:
     """Nothing here runs the target."""
-    return VectorCheck(None, VECTORS, None)
+    return VectorCheck(None, COUNT, None)
 
 
 def interface_of(emission: Emission) -> Interface:

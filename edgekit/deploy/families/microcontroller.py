@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from edgekit.deploy.families import library
 from edgekit.deploy.families.family import Family, Job, Parts
-from edgekit.deploy.machines import IMAGE, open_library
+from edgekit.deploy.layout import IMAGE
+from edgekit.deploy.machines import open_library
 from edgekit.deploy.manifest import BuildRecord, Configuration, MemoryRecord
 from edgekit.targets.c.emit import Emission
 from edgekit.targets.image import Image, build_image

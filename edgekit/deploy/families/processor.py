@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edgekit.deploy.families import library
 from edgekit.deploy.families.family import Family, Job, Parts
+from edgekit.deploy.layout import SOURCES
 from edgekit.deploy.machines import open_library
 from edgekit.deploy.manifest import BuildRecord, Configuration, ModelFile
 from edgekit.deploy.ondevice import OnDevice
@@ -61,7 +62,7 @@ def _cross(job: Job) -> Parts:
         readme.write(
             processor_section(job.target, library=built.path.name, models=models, notes=notes)
         )
-    blob = f"{library.SOURCES}/{emission.library.blob_file}"
+    blob = f"{SOURCES}/{emission.library.blob_file}"
     return Parts(
         check=check,
         memory=replace(

@@ -197,7 +197,7 @@ def test_a_quantised_model_that_breaks_a_rule_is_refused() -> None:
 
 
 def test_float_models_need_calibration() -> None:
-    with pytest.raises(UsageError, match="calibration data is needed"):
+    with pytest.raises(UsageError, match="int8 needs calibration data"):
         package(network(classifier), None, NANO)
 
 
