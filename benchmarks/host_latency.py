@@ -52,10 +52,15 @@ def row(model: Path, folder: Path) -> dict[str, Any]:
         found[f"c_over_{backend}"] = round(
             found["c_latency_ms"] / found[f"{backend}_latency_ms"], 2
         )
-    return found | {
-        "toolchain": report.subject.toolchain_version,
-        "flags": " ".join(report.subject.flags),
-    }
+    kernels = {f"{run.backend}_kernels": run.kernels for run in report.runs}
+    return (
+        found
+        | kernels
+        | {
+            "toolchain": report.subject.toolchain_version,
+            "flags": " ".join(report.subject.flags),
+        }
+    )
 
 
 def processor() -> str:

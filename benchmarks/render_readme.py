@@ -131,6 +131,7 @@ def host() -> str:
             "C ms": r["c_latency_ms"],
             "ONNX Runtime ms": r["onnxruntime_latency_ms"],
             "LiteRT ms": r["litert_latency_ms"],
+            "of ONNX Runtime": r["onnxruntime_kernels"].partition(": ")[2],
             "C / ONNX Runtime": r["c_over_onnxruntime"],
             "C / LiteRT": r["c_over_litert"],
         }

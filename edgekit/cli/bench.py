@@ -184,7 +184,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "precision": run.precision,
         "role": run.role,
         "device": run.device,
-        "on_target": run.on_target,
+        "stands_for_target": run.on_target,
         "kernels": run.kernels,
         "instructions": run.instructions,
         "latency_ms": latency and latency.p50,
