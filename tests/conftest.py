@@ -77,7 +77,10 @@ TOOLS = {
     "sklearn": (lambda: _module("sklearn"), "pip install scikit-learn"),
     "safetensors": (lambda: _module("safetensors"), "pip install safetensors"),
     "jsonschema": (lambda: _module("jsonschema"), "pip install jsonschema"),
-    "polygraphy": (lambda: _module("polygraphy"), "pip install polygraphy"),
+    "polygraphy": (
+        lambda: _module("polygraphy") and _module("onnx_graphsurgeon"),
+        "pip install polygraphy onnx-graphsurgeon",
+    ),
     "onnxruntime": (lambda: _module("onnxruntime"), "pip install onnxruntime"),
 }
 """What a test can need: how to see that it is there, and what would provide it."""
