@@ -73,6 +73,7 @@ TOOLS = {
     "ziglang": (lambda: _module("ziglang"), "pip install ziglang"),
     "litert": (lambda: _module("ai_edge_litert"), "pip install ai-edge-litert"),
     "torch": (lambda: _module("torch"), "pip install torch"),
+    "brevitas": (lambda: _module("brevitas"), "pip install brevitas"),
     "torchao": (lambda: _module("torchao"), "pip install torchao"),
     "sklearn": (lambda: _module("sklearn"), "pip install scikit-learn"),
     "safetensors": (lambda: _module("safetensors"), "pip install safetensors"),
