@@ -142,8 +142,8 @@ class Requant:
             ``double``
                 int32 accumulators; rounds the high product, then the right shift (gemmlowp).
             ``single``
-                int32 accumulators; rounds once, ties towards +∞. The specification allows it; no
-                operator here uses it, since LiteRT's reference kernels round otherwise.
+                int32 accumulators; rounds once, ties towards +∞. The specification allows it beside
+                ``double``; convolutions with coded weights use it.
             ``wide``
                 int64 accumulators; keeps 15 digits of the multiplier, rounds once, ties towards +∞.
             ``float64``

@@ -47,7 +47,7 @@ def _find(program: Program) -> tuple[Operation, Operation, str] | None:
             if (
                 conv is not None
                 and isinstance(conv.operator, Conv2D)
-                and conv.inputs[3:] in ((), (None,))
+                and conv.inputs[3:4] in ((), (None,))
                 and a != b
                 and own not in outputs
                 and len(list(program.consumers(own))) == 1
@@ -69,7 +69,7 @@ def _fuse(program: Program, conv: Operation, add: Operation, other: str) -> Prog
     if quant is not None and add.inputs[1] == own:
         quant = _exchanged(quant)
     operator = replace(conv.operator, residual=quant, residual_clamp=add.operator.clamp)
-    inputs = (*(*conv.inputs, None)[:3], other)
+    inputs = (*(*conv.inputs, None)[:3], other, *conv.inputs[4:])
     fused = Operation(add.name, operator, inputs, add.outputs)
     operations = tuple(fused if op is add else op for op in program.operations if op is not conv)
     tensors = {name: t for name, t in program.tensors.items() if name != own}

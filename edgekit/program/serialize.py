@@ -23,7 +23,7 @@ from edgekit.program.ir import Boundary, DType, Operation, Program, Quantization
 from edgekit.program.operators.base import OPERATORS, Operator
 from edgekit.program.verify import verify
 
-SCHEMA = 1
+SCHEMA = 2
 ALIGNMENT = 16
 
 

@@ -12,6 +12,8 @@ Rules:
    names are unique; outputs are computed or fed, neither constant nor state.
 8. State is read from a tensor nobody writes, and written from a computed one of the same type that
    is no reshape of state (all states change at once, after the step).
+9. Coded weights, their factors and their integer bias are constants, hold nothing that their
+   formats cannot, and no total can overflow its accumulator.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 from edgekit.errors import InvalidModelError
 from edgekit.program.ir import Boundary, Operation, Program
 from edgekit.program.operators.base import OPERATORS, OperatorError
+from edgekit.program.operators.coding import Coding, constants_problem
 from edgekit.program.plan import aliases
 
 
@@ -110,6 +113,30 @@ def _operation(program: Program, op: Operation) -> Iterator[str]:
     declared = program.types(op.outputs)
     if inferred != declared:
         yield f"{op.name}: {operator.name} gives {inferred}, declared {declared}"
+        return
+    coding = getattr(operator, "coding", None)
+    if isinstance(coding, Coding):
+        problem = _coded_problem(program, op, coding)
+        if problem:
+            yield f"{op.name}: {operator.name}: {problem}"
+
+
+def _coded_problem(program: Program, op: Operation, coding: Coding) -> str | None:
+    """What rule 9 has against the constants of an operation."""
+    data = {
+        port.rstrip("?"): program.tensors[name].data
+        for port, name in zip(op.operator.inputs, op.inputs, strict=False)
+        if name is not None and port in ("w", "bias?", "factors?")
+    }
+    computed = sorted(port for port, values in data.items() if values is None)
+    if computed:
+        return f"{', '.join(computed)} computed, must be constant with coded weights"
+    w, bias, factors = data["w"], data.get("bias"), data.get("factors")
+    assert w is not None
+    rows = op.operator.weight_rows(w)
+    if bias is not None and bias.dtype.kind == "f":
+        bias = None  # added behind the total
+    return constants_problem(coding, rows, factors=factors, bias=bias)
 
 
 def signature_problem(ports: tuple[str, ...], given: tuple[str | None, ...]) -> str | None:

@@ -22,6 +22,7 @@ from edgekit.program.ir import Operation, Program
 from edgekit.program.plan import ALIGNMENT, MemoryPlan, aliases, plan_memory
 from edgekit.program.verify import verify
 from edgekit.targets.c import text
+from edgekit.targets.c.bindings.coded import decoding_macros
 from edgekit.targets.c.kernel import (
     KERNEL_FOLDER,
     KERNELS,
@@ -331,6 +332,7 @@ class _Emitter:
             "inputs": inputs,
             "outputs": outputs,
             "kernels": sorted({s.kernel.name for s in self.steps}),
+            "decoding": decoding_macros(self.program.operations),
             "text": text,
         }
         files: dict[str, str | bytes] = {

@@ -44,7 +44,7 @@ class Derived:
 
     Attributes:
         label: short identifier, joined to the operation's in C (``multiplier``).
-        data: int8, int16, int32, int64 or float32 array.
+        data: uint8, int8, int16, int32, int64 or float32 array.
     """
 
     label: str

@@ -30,6 +30,7 @@ import numpy as np
 from edgekit.program.fixed_point import Requant, Rounding, wrap_int32
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import require, require_dtype
+from edgekit.program.operators.coding import Coding, require_coded
 from edgekit.program.operators.rules import Clamp, clamped, require_clamp
 
 BIAS_DTYPE = {DType.INT8: DType.INT32, DType.INT16: DType.INT64, DType.FLOAT32: DType.FLOAT32}
@@ -42,6 +43,13 @@ CONVOLUTION_ROUNDING: Roundings = {DType.INT8: "double", DType.INT16: "wide"}
 
 FULLY_CONNECTED_ROUNDING: Roundings = {DType.INT8: "float64", DType.INT16: "float64"}
 """How a fully connected layer rounds."""
+
+CODED_CONVOLUTION_ROUNDING: Mapping[DType, Rounding] = {
+    DType.INT32: "single",
+    DType.INT64: "float64",
+}
+"""How convolutions with coded weights round, by accumulator. Weights of few bits have large
+factors, where rounding twice would lean to one side; no foreign reference asks for it here."""
 
 MAX_TERMS_INT8 = (2**31 - 1) // (255 * 128)
 """How many products of an int8 input, less its zero point, and an int8 weight fit int32."""
@@ -58,6 +66,8 @@ def require_weighted_sum(
     requant: Requant | None,
     clamp: Clamp | None,
     roundings: Roundings,
+    coding: Coding | None = None,
+    factors: TensorType | None = None,
 ) -> None:
     """Refuse dtypes, a bias or integer fields that do not go together.
 
@@ -71,24 +81,50 @@ def require_weighted_sum(
         requant: field of the operator.
         clamp: field of the operator.
         roundings: what the operator's requantisation must round like.
+        coding: field of the operator, None for plain weights.
+        factors: of the groups of coded weights.
 
     Raises:
         OperatorError: says what would be right.
     """
-    require_dtype(x, "x", *BIAS_DTYPE)
-    require_dtype(w, "w", DType.INT8 if x.dtype.is_integer else DType.FLOAT32)
-    if bias is not None:
-        require_dtype(bias, "bias", BIAS_DTYPE[x.dtype])
-        require(bias.shape == (outputs,), f"bias has shape {list(bias.shape)}, must be [{outputs}]")
+    if coding is not None:
+        require_coded(coding, x, w, factors, outputs=outputs, terms=terms)
+        require_bias(bias, coding.accumulator, outputs)
+        roundings = coded_roundings(coding, roundings)
+    else:
+        require_dtype(x, "x", *BIAS_DTYPE)
+        require_dtype(w, "w", DType.INT8 if x.dtype.is_integer else DType.FLOAT32)
+        require(factors is None, "factors are for coded weights, must be absent")
+        require_bias(bias, BIAS_DTYPE[x.dtype], outputs)
     require(terms >= 1, "the sum has no terms")
     require_integer_fields(x.dtype, zero_points, requant, clamp, roundings)
     if requant is not None:
-        factors = len(requant.multiplier)
-        require(factors in (1, outputs), f"requant has {factors} factors, must have 1 or {outputs}")
+        count = len(requant.multiplier)
+        require(count in (1, outputs), f"requant has {count} factors, must have 1 or {outputs}")
     require(
-        x.dtype is not DType.INT8 or terms <= MAX_TERMS_INT8,
+        x.dtype is not DType.INT8 or coding is not None or terms <= MAX_TERMS_INT8,
         f"{terms} products may overflow int32, must be {MAX_TERMS_INT8} at most",
     )
+
+
+def require_bias(bias: TensorType | None, dtype: DType, outputs: int) -> None:
+    """Refuse a bias of another dtype or shape; None passes."""
+    if bias is not None:
+        require_dtype(bias, "bias", dtype)
+        require(bias.shape == (outputs,), f"bias has shape {list(bias.shape)}, must be [{outputs}]")
+
+
+def coded_roundings(coding: Coding | None, roundings: Roundings) -> Roundings:
+    """How an operator rounds, whose roundings for plain weights are given.
+
+    >>> coded_roundings(Coding("int4"), CONVOLUTION_ROUNDING)[DType.INT8]
+    'single'
+    >>> coded_roundings(Coding("int4", accumulator=DType.INT64), CONVOLUTION_ROUNDING)[DType.INT8]
+    'float64'
+    """
+    if coding is None or roundings[DType.INT8] == "float64":
+        return roundings
+    return {DType.INT8: CODED_CONVOLUTION_ROUNDING[coding.accumulator]}
 
 
 def require_integer_fields(
@@ -148,6 +184,7 @@ def finish(
     requant: Requant | None,
     y_zero_point: int,
     clamp: Clamp | None,
+    coding: Coding | None = None,
 ) -> Array:
     """Turn accumulators [..., O] into outputs of `dtype`.
 
@@ -158,6 +195,7 @@ def finish(
         requant: field of the operator.
         y_zero_point: field of the operator.
         clamp: field of the operator.
+        coding: field of the operator; its totals, bounded as they are, do not wrap.
     """
     if requant is None:
         if bias is not None:
@@ -166,7 +204,7 @@ def finish(
     total = acc.astype(np.int64)
     if bias is not None:
         total = total + bias.astype(np.int64)
-    if dtype is DType.INT8:
+    if dtype is DType.INT8 and coding is None:
         total = wrap_int32(total)
     moved = wrap_int32(requant.apply(total) + y_zero_point)
     return clamped(moved, clamp).astype(dtype.numpy)

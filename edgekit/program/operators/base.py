@@ -61,6 +61,10 @@ class Operator:
         """Exact value of the outputs; every kernel must equal it to the bit."""
         raise AssertionError(f"{self.name} has no reference")
 
+    def weight_rows(self, w: Array) -> Array:
+        """Weights [O,K] in the order of the sum, of an operator that has weights."""
+        raise AssertionError(f"{self.name} has no weights")
+
     def macs(self, *inputs: TensorType | None) -> int:
         """Multiply-accumulates of one execution, 0 where the notion does not apply."""
         return 0

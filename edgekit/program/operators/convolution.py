@@ -22,6 +22,7 @@ from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.accumulator import (
     CONVOLUTION_ROUNDING,
     accumulate,
+    coded_roundings,
     finish,
     operand,
     require_symmetric,
@@ -34,6 +35,7 @@ from edgekit.program.operators.base import (
     require,
     require_rank,
 )
+from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.elementwise import Sum
 from edgekit.program.operators.rules import Clamp, clamped, given, require_clamp
 
@@ -86,6 +88,8 @@ class Convolution(Operator):
         requant: factor from accumulator to output, per tensor or per output channel; None for
             float32.
         clamp: smallest and largest output; integers, or floats (either may be infinite), or None.
+        coding: of the weights, see :mod:`~edgekit.program.operators.coding`; None for plain ones,
+            and for a transposed convolution.
     """
 
     stride: Pair = (1, 1)
@@ -95,6 +99,7 @@ class Convolution(Operator):
     requant: Requant | None = None
     y_zero_point: int = 0
     clamp: Clamp | None = None
+    coding: Coding | None = None
 
     weight_rank: ClassVar[int] = 4
 
@@ -108,7 +113,13 @@ class Convolution(Operator):
         require(min(self.padding) >= 0, f"padding is {self.padding}, must not be negative")
 
     def _require_sum(
-        self, x: TensorType, w: TensorType, bias: TensorType | None, outputs: int, terms: int
+        self,
+        x: TensorType,
+        w: TensorType,
+        bias: TensorType | None,
+        outputs: int,
+        terms: int,
+        factors: TensorType | None = None,
     ) -> None:
         require_weighted_sum(
             x,
@@ -120,7 +131,19 @@ class Convolution(Operator):
             requant=self.requant,
             clamp=self.clamp,
             roundings=CONVOLUTION_ROUNDING,
+            coding=self.coding,
+            factors=factors,
         )
+
+    def weight_rows(self, w: Array) -> Array:
+        """Weights [O,K], in the order of the sum."""
+        return w.reshape(w.shape[0], -1)
+
+    def _weights(self, w: Array, factors: Array | None) -> Array:
+        """What inputs are multiplied with: w, times the factors of its groups."""
+        if self.coding is None:
+            return operand(w)
+        return self.coding.scaled(self.weight_rows(w), factors).reshape(w.shape)
 
     def _slide(self, x: TensorType, kernel: Pair) -> Pair:
         """How often a window of `kernel` taps fits, down and across."""
@@ -137,7 +160,15 @@ class Convolution(Operator):
         return extents[0], extents[1]
 
     def _finish(self, acc: Array, bias: Array | None, x: Array) -> Array:
-        return finish(acc, bias, DType(x.dtype.name), self.requant, self.y_zero_point, self.clamp)
+        return finish(
+            acc,
+            bias,
+            DType(x.dtype.name),
+            self.requant,
+            self.y_zero_point,
+            self.clamp,
+            self.coding,
+        )
 
     def _taps(self, kernel: Pair, strided: Pair, dense: Pair) -> Iterator[Tap]:
         """Every kernel position, in order, with the positions that it joins."""
@@ -172,17 +203,20 @@ def _quantized_fields(
     y: Quantization,
     dtype: DType,
     activation: Activation,
+    coding: Coding | None = None,
 ) -> dict[str, Any]:
     require_symmetric(w)
+    rounding = coded_roundings(coding, CONVOLUTION_ROUNDING)[dtype]
     return {
+        "coding": coding,
         "x_zero_point": x.scalar_zero_point,
-        "requant": Requant.from_real(weight_factors(x, w, y), CONVOLUTION_ROUNDING[dtype]),
+        "requant": Requant.from_real(weight_factors(x, w, y), rounding),
         "y_zero_point": y.scalar_zero_point,
         "clamp": activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
     }
 
 
-@operator("conv_2d", inputs="x w bias? residual?", in_place=(3,))
+@operator("conv_2d", inputs="x w bias? residual? factors?", in_place=(3,))
 @dataclass(frozen=True, kw_only=True)
 class Conv2D(Convolution):
     """Convolution; y[N,OH,OW,O] from x[N,H,W,I], w[O,KH,KW,I/groups], bias[O].
@@ -205,11 +239,12 @@ class Conv2D(Convolution):
 
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """y[N,OH,OW,O]."""
-        x, w, (bias, residual) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
+        x, w = given(inputs[0]), given(inputs[1])
+        bias, residual, factors = (*inputs[2:], None, None, None)[:3]
         self._require_geometry(x, w)
         outputs, kernel = w.shape[0], (w.shape[1], w.shape[2])
         _require_groups(x.shape[3], w, self.groups)
-        self._require_sum(x, w, bias, outputs, kernel[0] * kernel[1] * w.shape[3])
+        self._require_sum(x, w, bias, outputs, kernel[0] * kernel[1] * w.shape[3], factors)
         y = TensorType((x.shape[0], *self._slide(x, kernel), outputs), x.dtype)
         if residual is not None:
             require(residual == y, f"residual is {residual}, must be {y}")
@@ -227,9 +262,10 @@ class Conv2D(Convolution):
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
         """Exact value; see :mod:`~edgekit.program.operators.accumulator`."""
-        x, w, (bias, residual) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
+        x, w = given(inputs[0]), given(inputs[1])
+        bias, residual, factors = (*inputs[2:], None, None, None)[:3]
         outputs, *kernel, depth = w.shape
-        weights = operand(w).reshape(self.groups, -1, *kernel, depth)
+        weights = self._weights(w, factors).reshape(self.groups, -1, *kernel, depth)
         values = operand(x, self.x_zero_point).reshape(*x.shape[:3], self.groups, depth)
         height, width = self._slide(TensorType(x.shape, DType.FLOAT32), (kernel[0], kernel[1]))
         acc = np.zeros((x.shape[0], height, width, *weights.shape[:2]), values.dtype)
@@ -260,6 +296,7 @@ class Conv2D(Convolution):
         padding: Padding = (0, 0, 0, 0),
         groups: int = 1,
         activation: Activation = "none",
+        coding: Coding | None = None,
         residual: Sum | None = None,
     ) -> Conv2D:
         """The integer operator, as LiteRT prepares CONV_2D.
@@ -275,6 +312,7 @@ class Conv2D(Convolution):
             groups: the field.
             residual: the field.
             activation: fused, before the residual is added.
+            coding: the field; the scales of `w` are then those of its integers times factors.
 
         Raises:
             OperatorError: the weights have a zero point.
@@ -285,11 +323,11 @@ class Conv2D(Convolution):
             padding=padding,
             groups=groups,
             residual=residual,
-            **_quantized_fields(x=x, w=w, y=y, dtype=dtype, activation=activation),
+            **_quantized_fields(x=x, w=w, y=y, dtype=dtype, activation=activation, coding=coding),
         )
 
 
-@operator("depthwise_conv_2d", inputs="x w bias?")
+@operator("depthwise_conv_2d", inputs="x w bias? factors?")
 @dataclass(frozen=True, kw_only=True)
 class DepthwiseConv2D(Convolution):
     """Convolution of every channel by itself; y[N,OH,OW,O] from x[N,H,W,I], w[KH,KW,O], bias[O].
@@ -303,24 +341,34 @@ class DepthwiseConv2D(Convolution):
 
     weight_rank: ClassVar[int] = 3
 
+    def weight_rows(self, w: Array) -> Array:
+        """Weights [O,K], in the order of the sum."""
+        return w.reshape(-1, w.shape[-1]).T
+
+    def _weights(self, w: Array, factors: Array | None) -> Array:
+        if self.coding is None:
+            return operand(w)
+        return self.coding.scaled(self.weight_rows(w), factors).T.reshape(w.shape)
+
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """y[N,OH,OW,O]."""
-        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
+        x, w, (bias, factors) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
         self._require_geometry(x, w)
         *kernel, outputs = w.shape
         require(
             x.shape[3] >= 1 and outputs >= 1 and outputs % x.shape[3] == 0,
             f"w has {outputs} channels, must be a multiple of the {x.shape[3]} of x",
         )
-        self._require_sum(x, w, bias, outputs, kernel[0] * kernel[1])
+        self._require_sum(x, w, bias, outputs, kernel[0] * kernel[1], factors)
         height, width = self._slide(x, (kernel[0], kernel[1]))
         return (TensorType((x.shape[0], height, width, outputs), x.dtype),)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
         """Exact value; see :mod:`~edgekit.program.operators.accumulator`."""
-        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
+        x, w, (bias, factors) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
         *kernel, outputs = w.shape
-        values, weights = operand(x, self.x_zero_point), operand(w).reshape(*kernel, x.shape[3], -1)
+        values = operand(x, self.x_zero_point)
+        weights = self._weights(w, factors).reshape(*kernel, x.shape[3], -1)
         height, width = self._slide(TensorType(x.shape, DType.FLOAT32), (kernel[0], kernel[1]))
         acc = np.zeros((x.shape[0], height, width, *weights.shape[2:]), values.dtype)
         for tap in self._taps((kernel[0], kernel[1]), x.shape[1:3], (height, width)):
@@ -344,6 +392,7 @@ class DepthwiseConv2D(Convolution):
         dilation: Pair = (1, 1),
         padding: Padding = (0, 0, 0, 0),
         activation: Activation = "none",
+        coding: Coding | None = None,
     ) -> DepthwiseConv2D:
         """The integer operator, as LiteRT prepares DEPTHWISE_CONV_2D.
 
@@ -356,6 +405,7 @@ class DepthwiseConv2D(Convolution):
             dilation: the field.
             padding: the field.
             activation: fused.
+            coding: the field; the scales of `w` are then those of its integers times factors.
 
         Raises:
             OperatorError: the weights have a zero point.
@@ -364,7 +414,7 @@ class DepthwiseConv2D(Convolution):
             stride=stride,
             dilation=dilation,
             padding=padding,
-            **_quantized_fields(x=x, w=w, y=y, dtype=dtype, activation=activation),
+            **_quantized_fields(x=x, w=w, y=y, dtype=dtype, activation=activation, coding=coding),
         )
 
 
@@ -392,6 +442,10 @@ class TransposeConv2D(Convolution):
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """y[N,OH,OW,O]."""
         x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
+        require(
+            self.coding is None,
+            "transposed convolutions take no coded weights; keep these in int8",
+        )
         self._require_geometry(x, w)
         require(
             min(self.output_padding) >= 0,

@@ -16,15 +16,18 @@ from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.accumulator import (
     CONVOLUTION_ROUNDING,
     FULLY_CONNECTED_ROUNDING,
+    MAX_TERMS_INT8,
     accumulate,
     finish,
     operand,
+    require_bias,
     require_integer_fields,
     require_symmetric,
     require_weighted_sum,
     weight_factors,
 )
 from edgekit.program.operators.base import Operator, operator, require, require_dtype, require_rank
+from edgekit.program.operators.coding import Coding, require_coded
 from edgekit.program.operators.rules import Clamp, given
 
 MAX_RANK = 5
@@ -35,7 +38,27 @@ MAX_TERMS = {DType.INT8: (2**31 - 1) // 255**2, DType.INT16: 2**23}
 int32, those of int16 the exact integers of float64."""
 
 
-@operator("fully_connected", inputs="x w bias?")
+def _require_columns(x: TensorType, w: TensorType) -> tuple[int, int]:
+    """Outputs and terms of w[O,K], where x[...,K] fits it."""
+    require_rank(w, "w", 2)
+    outputs, terms = w.shape
+    require(
+        len(x.shape) >= 1 and x.shape[-1] == terms,
+        f"x has shape {list(x.shape)}, its last extent must be the {terms} columns of w",
+    )
+    require(outputs >= 1 and x.size >= 1, "x and w must not be empty")
+    return outputs, terms
+
+
+def _sums(x: Array, zero_point: int, weights: Array) -> Array:
+    """``Σ_k (x[..., k] - zero_point)·weights[o, k]``."""
+    values = operand(x, zero_point)
+    acc = np.zeros((*x.shape[:-1], 1, weights.shape[0]), values.dtype)
+    accumulate(acc, values[..., np.newaxis, :], weights[np.newaxis])
+    return acc.reshape(*x.shape[:-1], weights.shape[0])
+
+
+@operator("fully_connected", inputs="x w bias? factors?")
 @dataclass(frozen=True, kw_only=True)
 class FullyConnected(Operator):
     """``y[..., o] = Σ_k x[..., k]·w[o, k] + bias[o]``; y[...,O] from x[...,K], w[O,K], bias[O].
@@ -44,6 +67,7 @@ class FullyConnected(Operator):
         x_zero_point, y_zero_point: integers that mean 0; 0 for float32 and int16.
         requant: factor from accumulator to output, per tensor or per output; None for float32.
         clamp: smallest and largest output; integers, or floats (either may be infinite), or None.
+        coding: of the weights, see :mod:`~edgekit.program.operators.coding`; None for plain ones.
 
     >>> x, w = TensorType((1, 6), DType.FLOAT32), TensorType((4, 6), DType.FLOAT32)
     >>> FullyConnected().infer(x, w)[0].shape
@@ -54,17 +78,12 @@ class FullyConnected(Operator):
     requant: Requant | None = None
     y_zero_point: int = 0
     clamp: Clamp | None = None
+    coding: Coding | None = None
 
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """y[...,O]."""
-        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
-        require_rank(w, "w", 2)
-        outputs, terms = w.shape
-        require(
-            len(x.shape) >= 1 and x.shape[-1] == terms,
-            f"x has shape {list(x.shape)}, its last extent must be the {terms} columns of w",
-        )
-        require(outputs >= 1 and x.size >= 1, "x and w must not be empty")
+        x, w, (bias, factors) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
+        outputs, terms = _require_columns(x, w)
         require_weighted_sum(
             x,
             w,
@@ -75,18 +94,30 @@ class FullyConnected(Operator):
             requant=self.requant,
             clamp=self.clamp,
             roundings=FULLY_CONNECTED_ROUNDING,
+            coding=self.coding,
+            factors=factors,
         )
         return (TensorType((*x.shape[:-1], outputs), x.dtype),)
 
+    def weight_rows(self, w: Array) -> Array:
+        """Weights [O,K], in the order of the sum."""
+        return w
+
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
         """Exact value; see :mod:`~edgekit.program.operators.accumulator`."""
-        x, w, bias = given(inputs[0]), given(inputs[1]), (*inputs[2:], None)[0]
-        values, weights = operand(x, self.x_zero_point), operand(w)
-        acc = np.zeros((*x.shape[:-1], 1, w.shape[0]), values.dtype)
-        accumulate(acc, values[..., np.newaxis, :], weights[np.newaxis])
-        acc = acc.reshape(*x.shape[:-1], w.shape[0])
-        dtype = DType(x.dtype.name)
-        return (finish(acc, bias, dtype, self.requant, self.y_zero_point, self.clamp),)
+        x, w, (bias, factors) = given(inputs[0]), given(inputs[1]), (*inputs[2:], None, None)[:2]
+        weights = operand(w) if self.coding is None else self.coding.scaled(w, factors)
+        acc = _sums(x, self.x_zero_point, weights)
+        y = finish(
+            acc,
+            bias,
+            DType(x.dtype.name),
+            self.requant,
+            self.y_zero_point,
+            self.clamp,
+            self.coding,
+        )
+        return (y,)
 
     def macs(self, *inputs: TensorType | None) -> int:
         """Products."""
@@ -102,6 +133,7 @@ class FullyConnected(Operator):
         y: Quantization,
         dtype: DType = DType.INT8,
         activation: Activation = "none",
+        coding: Coding | None = None,
     ) -> FullyConnected:
         """The integer operator, as LiteRT prepares FULLY_CONNECTED.
 
@@ -111,6 +143,7 @@ class FullyConnected(Operator):
             y: per-tensor quantisation of the output.
             dtype: of x and y, int8 or int16.
             activation: fused.
+            coding: the field; the scales of `w` are then those of its integers times factors.
 
         Raises:
             OperatorError: the weights have a zero point.
@@ -121,7 +154,77 @@ class FullyConnected(Operator):
             requant=Requant.from_real(weight_factors(x, w, y), FULLY_CONNECTED_ROUNDING[dtype]),
             y_zero_point=y.scalar_zero_point,
             clamp=activation_clamp(activation, y.scalar_scale, y.scalar_zero_point, dtype.limits),
+            coding=coding,
         )
+
+
+@operator("dynamic_fully_connected", inputs="x x_scale w w_scale bias? factors?")
+@dataclass(frozen=True, kw_only=True)
+class DynamicFullyConnected(Operator):
+    """A fully connected layer whose input brings a scale per row; int8 in, float32 out.
+
+    ::
+
+        y[..., o] = float32(total) * (x_scale[...] * w_scale[o]) + bias[o]
+
+    ``total = Σ_k x[..., k]·w[o, k]`` is exact, with the factors of coded weights where there are
+    any; every conversion, product and sum in float32 is rounded once. x[...,K] and x_scale[...,1]
+    are what ``dynamic_quantize`` gives.
+
+    Inputs: w[O,K] int8, or coded; w_scale float32 [O] or [1]; bias float32 [O].
+
+    Attributes:
+        coding: of the weights, see :mod:`~edgekit.program.operators.coding`; None for int8.
+
+    >>> unit = DynamicFullyConnected()
+    >>> x, scale = np.int8([[2, -3]]), np.float32([[0.5]])
+    >>> unit.reference(x, scale, np.int8([[1, 1], [4, 0]]), np.float32([0.25]), None)[0].tolist()
+    [[-0.125, 1.0]]
+    """
+
+    coding: Coding | None = None
+
+    def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
+        """y[...,O], float32."""
+        x, x_scale, w, w_scale = (given(i) for i in inputs[:4])
+        bias, factors = (*inputs[4:], None, None)[:2]
+        outputs, terms = _require_columns(x, w)
+        require_dtype(x, "x", DType.INT8)
+        if self.coding is not None:
+            require_coded(self.coding, x, w, factors, outputs=outputs, terms=terms)
+        else:
+            require_dtype(w, "w", DType.INT8)
+            require(factors is None, "factors are for coded weights, must be absent")
+            most = MAX_TERMS_INT8
+            require(terms <= most, f"{terms} products may overflow int32, must be {most} at most")
+        wanted = TensorType((*x.shape[:-1], 1), DType.FLOAT32)
+        require(x_scale == wanted, f"x_scale is {x_scale}, must be {wanted}")
+        require_dtype(w_scale, "w_scale", DType.FLOAT32)
+        require(
+            w_scale.shape in ((1,), (outputs,)),
+            f"w_scale has shape {list(w_scale.shape)}, must be [1] or [{outputs}]",
+        )
+        require_bias(bias, DType.FLOAT32, outputs)
+        return (TensorType((*x.shape[:-1], outputs), DType.FLOAT32),)
+
+    def weight_rows(self, w: Array) -> Array:
+        """Weights [O,K], in the order of the sum."""
+        return w
+
+    def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
+        """The reals."""
+        x, x_scale, w, w_scale = (given(i) for i in inputs[:4])
+        bias, factors = (*inputs[4:], None, None)[:2]
+        weights = operand(w) if self.coding is None else self.coding.scaled(w, factors)
+        # The total is exact in float64, so this is its one rounding.
+        total = _sums(x, 0, weights).astype(np.float32)
+        y = total * (x_scale * w_scale)
+        return (y if bias is None else y + bias,)
+
+    def macs(self, *inputs: TensorType | None) -> int:
+        """Products."""
+        x, w = given(inputs[0]), given(inputs[2])
+        return x.size * w.shape[0]
 
 
 @operator("batch_matmul", inputs="a b")

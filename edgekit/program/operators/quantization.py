@@ -1,6 +1,7 @@
 """Between reals and integers, and between two quantisations.
 
 ``quantize``, ``dequantize`` and ``requantize`` are TFLite's QUANTIZE and DEQUANTIZE.
+``binarize`` is the activation of binary networks (Courbariaux et al. 2016, arXiv 1602.02830).
 ``dynamic_quantize`` is ours: the absmax quantisation of activations in BitNet (Wang et al. 2023,
 arXiv 2310.11453; Ma et al. 2024, arXiv 2402.17764), one scale per row.
 """
@@ -168,6 +169,37 @@ class Requantize(Operator):
         x = given(inputs[0]).astype(np.int64)
         y = self.requant.apply(wrap_int32(x - self.x_zero_point)) + self.y_zero_point
         return (np.clip(y, *self.dtype.limits).astype(self.dtype.numpy),)
+
+
+@operator("binarize", inputs="x", in_place=(0,))
+@dataclass(frozen=True)
+class Binarize(Operator):
+    """``y = x >= x_zero_point ? 1 : -1``, int8 to int8: the sign, with that of zero positive.
+
+    Attributes:
+        x_zero_point: of the input; the output has none.
+
+    >>> Binarize(3).reference(np.int8([2, 3, 4]))[0].tolist()
+    [-1, 1, 1]
+    """
+
+    x_zero_point: int = 0
+
+    @classmethod
+    def quantized(cls, *, x: Quantization) -> Self:
+        """From the input's per-tensor quantisation."""
+        return cls(x.scalar_zero_point)
+
+    def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
+        """The type of `x`."""
+        x = given(inputs[0])
+        require_dtype(x, "x", DType.INT8)
+        require_fits(self.x_zero_point, "x_zero_point", x.dtype)
+        return (x,)
+
+    def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
+        """The signs."""
+        return (np.where(given(inputs[0]) >= self.x_zero_point, 1, -1).astype(np.int8),)
 
 
 @operator("dynamic_quantize", inputs="x", outputs="y scale")

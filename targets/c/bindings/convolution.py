@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd
 
 from edgekit.program.ir import DType
@@ -12,14 +13,21 @@ from edgekit.program.operators.convolution import (
     TransposeConv2D,
 )
 from edgekit.targets.c.bindings.elementwise import clamp_parameters, sum_parameters
-from edgekit.targets.c.bindings.weighted import Parameters, factors, output_parameters
+from edgekit.targets.c.bindings.weighted import (
+    Parameters,
+    factors,
+    has_plain_weights,
+    output_parameters,
+)
 from edgekit.targets.c.kernel import Bound, Call, Parameter, kernel
 
 NO_SUM: dict[str, Parameter] = {"left_shift": 0}
 """The fields of ``ek_sum_params`` where nothing reads them."""
 
 
-def _shape(bound: Bound, operator: Convolution, kernel_size: tuple[int, ...]) -> Parameters:
+def convolution_shape(
+    bound: Bound, operator: Convolution, kernel_size: tuple[int, ...]
+) -> Parameters:
     """Field ``shape`` of type ``ek_convolution_shape``."""
     batches, height, width, channels = bound.input(0).shape
     _, y_height, y_width, y_channels = bound.outputs[0].shape
@@ -43,7 +51,12 @@ def _shape(bound: Bound, operator: Convolution, kernel_size: tuple[int, ...]) ->
     return {"shape": shape}
 
 
-@kernel("conv_2d_s8", Conv2D, DType.INT8)
+def residual_parameters(operator: Conv2D) -> Mapping[str, Parameter]:
+    """Field ``residual`` of type ``ek_sum_params``."""
+    return NO_SUM if operator.residual is None else sum_parameters(operator.residual)
+
+
+@kernel("conv_2d_s8", Conv2D, DType.INT8, accepts=has_plain_weights)
 @kernel("conv_2d_s16", Conv2D, DType.INT16)
 @kernel("conv_2d_f32", Conv2D, DType.FLOAT32)
 def conv_2d(bound: Bound) -> Call:
@@ -51,13 +64,12 @@ def conv_2d(bound: Bound) -> Call:
     operator, dtype, w = bound.operation.operator, bound.input(0).dtype, bound.input(1)
     assert isinstance(operator, Conv2D)
     parameters = {
-        **_shape(bound, operator, w.shape[1:3]),
+        **convolution_shape(bound, operator, w.shape[1:3]),
         "groups": operator.groups,
         **output_parameters(operator, dtype),
     }
     if dtype.is_integer:
-        quant = operator.residual
-        parameters["residual"] = NO_SUM if quant is None else sum_parameters(quant)
+        parameters["residual"] = residual_parameters(operator)
     else:
         clamp = clamp_parameters(operator.residual_clamp)
         parameters |= {f"residual_{name}": value for name, value in clamp.items()}
@@ -74,7 +86,7 @@ def conv_2d(bound: Bound) -> Call:
     )
 
 
-@kernel("depthwise_conv_2d_s8", DepthwiseConv2D, DType.INT8)
+@kernel("depthwise_conv_2d_s8", DepthwiseConv2D, DType.INT8, accepts=has_plain_weights)
 @kernel("depthwise_conv_2d_s16", DepthwiseConv2D, DType.INT16)
 @kernel("depthwise_conv_2d_f32", DepthwiseConv2D, DType.FLOAT32)
 def depthwise_conv_2d(bound: Bound) -> Call:
@@ -82,7 +94,7 @@ def depthwise_conv_2d(bound: Bound) -> Call:
     operator, dtype, w = bound.operation.operator, bound.input(0).dtype, bound.input(1)
     assert isinstance(operator, DepthwiseConv2D)
     return Call(
-        {**_shape(bound, operator, w.shape[:2]), **output_parameters(operator, dtype)},
+        {**convolution_shape(bound, operator, w.shape[:2]), **output_parameters(operator, dtype)},
         (
             bound.value(0),
             bound.value(1),

@@ -8,14 +8,19 @@ from edgekit.program.fixed_point import reduced_multiplier
 from edgekit.program.ir import DType
 from edgekit.program.operators.linear import MAX_RANK, BatchMatMul, FullyConnected
 from edgekit.targets.c.bindings.elementwise import clamp_parameters
-from edgekit.targets.c.bindings.weighted import Parameters, factors, output_parameters
+from edgekit.targets.c.bindings.weighted import (
+    Parameters,
+    factors,
+    has_plain_weights,
+    output_parameters,
+)
 from edgekit.targets.c.kernel import Argument, Bound, Call, Parameter, kernel
 
 BATCH_RANK = MAX_RANK - 2
 """Leading axes that the batch_matmul kernels loop over: EK_BATCH_MATMUL_RANK."""
 
 
-@kernel("fully_connected_s8", FullyConnected, DType.INT8)
+@kernel("fully_connected_s8", FullyConnected, DType.INT8, accepts=has_plain_weights)
 @kernel("fully_connected_s16", FullyConnected, DType.INT16)
 @kernel("fully_connected_f32", FullyConnected, DType.FLOAT32)
 def fully_connected(bound: Bound) -> Call:

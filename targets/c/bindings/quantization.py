@@ -7,6 +7,7 @@ from typing import cast
 
 from edgekit.program.ir import DType
 from edgekit.program.operators.quantization import (
+    Binarize,
     Dequantize,
     DynamicQuantize,
     Quantize,
@@ -69,4 +70,14 @@ def dynamic_quantize(bound: Bound) -> Call:
     return Call(
         {**row_parameters(bound), "floor_absmax": operator.floor},
         (bound.value(0), bound.result(0), bound.result(1)),
+    )
+
+
+@kernel("binarize_s8", Binarize, DType.INT8)
+def binarize(bound: Bound) -> Call:
+    """``binarize_s8``."""
+    operator = cast(Binarize, bound.operation.operator)
+    return Call(
+        {"count": bound.input(0).type.size, "x_zero_point": operator.x_zero_point},
+        (bound.value(0), bound.result()),
     )

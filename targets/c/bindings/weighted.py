@@ -11,12 +11,22 @@ from edgekit.program.ir import DType
 from edgekit.program.operators.convolution import Convolution
 from edgekit.program.operators.linear import FullyConnected
 from edgekit.targets.c.bindings.elementwise import clamp_parameters
-from edgekit.targets.c.kernel import Argument, Derived, Parameter, channel_constants
+from edgekit.targets.c.kernel import Argument, Bound, Derived, Parameter, channel_constants
 
 Parameters = dict[str, Parameter | Mapping[str, Parameter]]
 
-MULTIPLIER_DTYPES = {"double": "int32", "wide": "int16", "float64": "int64"}
+MULTIPLIER_DTYPES = {"double": "int32", "single": "int32", "wide": "int16", "float64": "int64"}
 """What holds the multipliers of each rounding; ``wide`` keeps 15 bits of them."""
+
+
+def is_coded(bound: Bound) -> bool:
+    """Whether the operation's weights are coded, see :mod:`edgekit.program.operators.coding`."""
+    return getattr(bound.operation.operator, "coding", None) is not None
+
+
+def has_plain_weights(bound: Bound) -> bool:
+    """Whether its weights are one integer or float an element."""
+    return not is_coded(bound)
 
 
 def output_parameters(operator: Convolution | FullyConnected, dtype: DType) -> Parameters:

@@ -79,8 +79,8 @@ static inline int32_t ek_requantize_double(int32_t acc, int32_t multiplier, int3
     return (((high + (high >> 31)) >> (-shift - 1)) + 1) >> 1;
 }
 
-/* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity. The specification allows
- * it; no kernel here needs it, since the reference kernels round otherwise. */
+/* acc * multiplier * 2^(shift - 31), rounded once, ties towards +infinity: what the specification
+ * allows beside what its reference kernels do, and what kernels of coded weights do. */
 static inline int32_t ek_requantize_single(int32_t acc, int32_t multiplier, int32_t shift)
 {
     const int32_t total = 31 - shift;
