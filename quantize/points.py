@@ -5,7 +5,7 @@ Source: "TensorFlow Lite 8-bit quantization specification", restrictions per ope
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir
@@ -14,7 +14,7 @@ from edgekit.model.geometry import RECURRENT_GATES
 from edgekit.model.nodes import const, dtype_of, find_input, is_op
 from edgekit.program.ir import DType, Quantization
 from edgekit.program.lowering.carried import Declared
-from edgekit.program.lowering.fusion import tail_of
+from edgekit.program.lowering.fusion import is_constant, tail_of
 from edgekit.program.operators.normalization import SOFTMAX_OUTPUT
 
 COMPUTING = (
@@ -90,12 +90,19 @@ class Points:
         return found
 
 
-def find_points(graph: onnx_ir.Graph, declared: Declared | None = None) -> Points:
+def find_points(
+    graph: onnx_ir.Graph,
+    declared: Declared | None = None,
+    *,
+    apart: Collection[onnx_ir.Node] = (),
+) -> Points:
     """Choose the activations of an optimised float graph.
 
     Args:
         graph: the graph.
         declared: its declared state.
+        apart: nodes without an integer form of this kind, whatever their operator: those that
+            stay in float or scale what they read by themselves.
 
     Rules:
 
@@ -110,7 +117,7 @@ def find_points(graph: onnx_ir.Graph, declared: Declared | None = None) -> Point
     """
     points, declared = Points(), declared or Declared()
     absorbed: set[onnx_ir.Node] = set(declared.nodes)
-    feeding = _feeding(graph) - declared.inputs
+    feeding = _feeding(graph, apart) - declared.inputs
     points.add(*(v for v in graph.inputs if v in feeding and is_float(v)))
     for node in graph:
         if node in absorbed:
@@ -118,7 +125,8 @@ def find_points(graph: onnx_ir.Graph, declared: Declared | None = None) -> Point
         if is_op(node, *COMPUTING):
             tail = tail_of(node)
             absorbed.update(tail.absorbed)
-            if is_float(tail.value):
+            wanted = node not in apart or tail.value in feeding
+            if is_float(tail.value) and wanted:
                 points.add(tail.value)
                 if node.op_type in FIXED:
                     points.fixed[tail.value] = FIXED[node.op_type]
@@ -159,12 +167,18 @@ def _add_concat(points: Points, node: onnx_ir.Node) -> None:
             points.join(output, value)
 
 
-def _feeding(graph: onnx_ir.Graph) -> set[onnx_ir.Value]:
+def _feeding(graph: onnx_ir.Graph, apart: Collection[onnx_ir.Node]) -> set[onnx_ir.Value]:
     """Values that an operator with an integer form reads."""
     feeding: set[onnx_ir.Value] = set()
-    for node in graph:
+    fused = {behind for node in apart for behind in tail_of(node).absorbed}
+    for node in reversed(graph):
+        if node in apart or node in fused:
+            continue
+        if apart and is_op(node, *SAME_SCALE) and feeding.isdisjoint(node.outputs):
+            # It moves what only nodes apart read.
+            continue
         if is_op(node, *COMPUTING, *SAME_SCALE, *RECURRENT_GATES, "Concat", "ArgMax"):
-            feeding.update(v for v in node.inputs if v is not None and const(v) is None)
+            feeding.update(v for v in node.inputs if v is not None and not is_constant(v))
     return feeding
 
 

@@ -1,4 +1,4 @@
-"""Model: a network as ONNX in :mod:`onnx_ir`, how it is loaded and what rewrites it.
+"""Model: a network as ONNX in :mod:`onnx_ir`, how it is loaded and saved, and what rewrites it.
 
 >>> from edgekit.model import load
 >>> load(b"not a protobuf")
@@ -9,5 +9,6 @@ edgekit.errors.InvalidModelError: <bytes> is no ONNX model: it is no protobuf or
 
 from edgekit.model.load import from_proto, load
 from edgekit.model.model import Model
+from edgekit.model.save import save
 
-__all__ = ["Model", "from_proto", "load"]
+__all__ = ["Model", "from_proto", "load", "save"]

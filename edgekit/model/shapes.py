@@ -14,6 +14,7 @@ import onnx_ir
 from onnx_ir import DataType
 
 from edgekit.model import geometry
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN
 from edgekit.model.geometry import check, check_supported
 from edgekit.model.model import MAX_ELEMENTS
 from edgekit.model.nodes import (
@@ -29,12 +30,12 @@ from edgekit.model.nodes import (
 
 Rule = Callable[[onnx_ir.Node, Sequence[Shape]], Sequence[Shape] | None]
 
-_RULES: dict[str, Rule] = {}
+_RULES: dict[tuple[str, str], Rule] = {}
 
 
-def _rule(*op_types: str) -> Callable[[Rule], Rule]:
+def _rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
     def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(op_types, rule))
+        _RULES.update(dict.fromkeys(((domain, op_type) for op_type in op_types), rule))
         return rule
 
     return register
@@ -47,7 +48,7 @@ def infer_shapes(node: onnx_ir.Node) -> None:
         InvalidModelError: the inputs' shapes do not fit the operator.
     """
     _infer_types(node)
-    rule = _RULES.get(node.op_type) if node.domain == "" else None
+    rule = _RULES.get((node.domain, node.op_type))
     if rule is None:
         return
     # Rules index the shapes they need: data inputs first, whose shapes must all be known.
@@ -77,9 +78,9 @@ _BOOLEAN = frozenset({"Equal", "Less", "Greater", "Not", "And", "Or"})
 
 
 def _infer_types(node: onnx_ir.Node) -> None:
-    if node.domain != "" or not node.outputs:
+    if node.domain not in ("", DOMAIN) or not node.outputs:
         return
-    source = dtype_of(find_input(node, 0))
+    source = dtype_of(find_input(node, 0)) if node.domain == "" else DataType.FLOAT
     match node.op_type:
         case "Cast":
             number = get_int(node, "to", 0)
@@ -96,7 +97,7 @@ def _infer_types(node: onnx_ir.Node) -> None:
             source = dtype_of(find_input(node, 1))
         case op_type if op_type in _BOOLEAN:
             source = DataType.BOOL
-    if source is not None and node.op_type in _RULES:
+    if source is not None and (node.domain, node.op_type) in _RULES:
         for value in node.outputs:
             value.type = onnx_ir.TensorType(source)
 
@@ -108,6 +109,22 @@ def _infer_types(node: onnx_ir.Node) -> None:
 )
 def _same(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
     return [shapes[0]]
+
+
+@_rule("QuantizeDequantize", "DynamicQuantizeDequantize", "Binarize", domain=DOMAIN)
+def _same_float(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
+    return [shapes[0]]
+
+
+@_rule(*DEQUANTIZERS, domain=DOMAIN)
+def _dequantized(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
+    columns = get_int(node, "columns", 0)
+    check(
+        len(shapes[0]) == 2 and columns >= 1,
+        node,
+        f"gives {columns} columns of packed {list(shapes[0])}, must be one or more of two axes",
+    )
+    return [(shapes[0][0], columns)]
 
 
 @_rule("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Equal", "Less", "Greater", "Where")

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import onnx_ir
 
 from edgekit.errors import UnsupportedError
-from edgekit.model.domain import DOMAIN
+from edgekit.model.coded import is_dequantizer
+from edgekit.model.domain import DOMAIN, FUNCTIONS
 from edgekit.model.model import Model
 from edgekit.model.nodes import is_op, label
 from edgekit.model.passes import optimize
@@ -118,11 +119,11 @@ def first_quantization(model: Model) -> str | None:
     The bodies of other local functions do not count: theirs is arithmetic of float operators.
     """
     linear = ("QuantizeLinear", "DequantizeLinear")
-    found = (n for n in model.ir.graph if is_op(n, *linear) or is_quantizer(n))
+    found = (n for n in model.ir.graph if is_op(n, *linear) or is_quantizer(n) or is_dequantizer(n))
     return next((label(node) for node in found), None)
 
 
 def emulated_operators(model: Model) -> tuple[str, ...]:
     """Nodes whose low-bit arithmetic TensorRT runs in float: edgekit's functions, in order."""
-    nodes = (n for n in model.ir.graph if n.domain == DOMAIN and not is_quantizer(n))
+    nodes = (n for n in model.ir.graph if n.domain == DOMAIN and n.op_type not in FUNCTIONS)
     return tuple(label(node) for node in nodes)

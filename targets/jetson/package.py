@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.model.coded import is_dequantizer
 from edgekit.model.model import Model
 from edgekit.model.passes.inline_functions import inline_functions
 from edgekit.program.ir import Array
@@ -21,6 +22,7 @@ from edgekit.targets.jetson.derive import (
     is_quantizer,
     written_out,
 )
+from edgekit.targets.jetson.formats import check_formats
 from edgekit.targets.jetson.half import to_float16
 from edgekit.targets.jetson.modules import Module
 from edgekit.targets.jetson.opset import OPSET, to_opset
@@ -83,10 +85,12 @@ def package(
 
     Raises:
         InvalidDataError: the calibration data does not fit the model.
-        UnsupportedError: the model cannot be derived, or breaks a rule; every violation is listed.
+        UnsupportedError: the model has a format that TensorRT's model cannot say, cannot be
+            derived, or breaks a rule; every violation is listed.
         UsageError: a float model without calibration data for int8, a quantised one in float, or
             an unknown observer.
     """
+    check_formats(model)
     emulated = emulated_operators(model)
     notes = [f"{name} runs as float operators" for name in emulated]
     models: dict[Precision, Model] = {}
@@ -131,7 +135,7 @@ def _written_out_quantised(model: Model) -> Model:
 
     Quantisers of edgekit's domain become QuantizeLinear and DequantizeLinear.
     """
-    if any(is_quantizer(node) for node in model.ir.graph):
+    if any(is_quantizer(node) or is_dequantizer(node) for node in model.ir.graph):
         return written_out(model)
     ir, _ = inline_functions(model.ir.clone())
     try:

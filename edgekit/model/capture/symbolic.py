@@ -15,8 +15,22 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from edgekit.errors import UsageError
-from edgekit.model.capture import decomposed
+from edgekit.model.capture import coded, decomposed
+from edgekit.model.capture.coded import (
+    binarize,
+    dequantize_weights,
+    dynamic_quantize_dequantize,
+)
 from edgekit.model.domain import DOMAIN, VERSION
+
+__all__ = [
+    "SYMBOLS",
+    "binarize",
+    "dequantize_weights",
+    "dynamic_quantize_dequantize",
+    "quantize_dequantize",
+    "with_symbols",
+]
 
 
 def quantize_dequantize(
@@ -127,6 +141,9 @@ def _quantizer_symbol(
 
 SYMBOLS: dict[str, Callable[..., Any]] = {
     "edgekit.quantize_dequantize.default": _quantizer_symbol,
+    "edgekit.dequantize_weights.default": coded.dequantize_symbol,
+    "edgekit.dynamic_quantize_dequantize.default": coded.dynamic_symbol,
+    "edgekit.binarize.default": coded.binarize_symbol,
     **{
         f"quantized_decomposed.{function.__name__}.{overload}": function
         for function, overloads in (

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container
 
 import onnx_ir
 
+from edgekit.model.domain import attach_functions
 from edgekit.model.model import Model
 from edgekit.model.passes.canonicalize import canonicalize
 from edgekit.model.passes.expand_quantizers import expand_quantizers
@@ -20,6 +21,7 @@ from edgekit.model.passes.fuse_activations import fuse_activations
 from edgekit.model.passes.inline_functions import inline_functions
 from edgekit.model.passes.remove_dead import remove_dead
 from edgekit.model.passes.remove_identity import remove_identity
+from edgekit.model.passes.standard_weights import standard_weights
 from edgekit.model.passes.upgrade_opset import upgrade_opset
 
 Pass = Callable[[onnx_ir.Model], tuple[onnx_ir.Model, bool]]
@@ -27,6 +29,7 @@ Pass = Callable[[onnx_ir.Model], tuple[onnx_ir.Model, bool]]
 PASSES: tuple[Pass, ...] = (
     fold_constants,
     expand_quantizers,
+    standard_weights,
     remove_identity,
     fold_batchnorm,
     fuse_activations,
@@ -53,6 +56,8 @@ def optimize(model: Model, *, keep: Container[tuple[str, str]] = ()) -> Model:
     ir = model.ir.clone()
     ir, _ = inline_functions(ir, keep=keep)
     ir, _ = upgrade_opset(ir)
+    # Functions stand in the model's own opset.
+    ir, _ = attach_functions(ir)
     for _ in range(_MAX_ROUNDS):
         restless = []
         for run in PASSES:

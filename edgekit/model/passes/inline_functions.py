@@ -7,9 +7,8 @@ from collections.abc import Container
 import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
-from edgekit.model.domain import DOMAIN
+from edgekit.model.domain import DOMAIN, FUNCTIONS
 from edgekit.model.nodes import unique_name
-from edgekit.model.passes.expand_quantizers import QUANTIZER
 from edgekit.model.third_party import third_party
 
 
@@ -21,8 +20,9 @@ def inline_functions(
     Rules:
 
     1. A call of a function whose ``(domain, name)`` is not in `keep` becomes the function's nodes.
-    2. Functions in `keep` stay calls: the caller lowers them as operators of their own. So does
-       the quantiser of the ``edgekit`` domain, which has a pass of its own.
+    2. Functions in `keep` stay calls: the caller lowers them as operators of their own. So do
+       those of the ``edgekit`` domain (:data:`edgekit.model.domain.FUNCTIONS`), which everything
+       behind knows by name.
 
     Raises:
         InvalidModelError: a call does not fit its function, or the two use different opsets.
@@ -32,7 +32,7 @@ def inline_functions(
     written_out = {
         key
         for key, f in model.functions.items()
-        if (f.domain, f.name) not in keep and (f.domain, f.name) != (DOMAIN, QUANTIZER)
+        if (f.domain, f.name) not in keep and not (f.domain == DOMAIN and f.name in FUNCTIONS)
     }
     with third_party("local functions cannot be written out"):
         result = InlinePass(lambda f: f.identifier() in written_out)(model)

@@ -5,7 +5,9 @@ Values lie channels-last wherever a convolution or pool touches them; axes are t
 becomes an integer Program: an operator whose inputs come from DequantizeLinear and whose result
 goes to QuantizeLinear is lowered to its integer form, movement between the two is carried out on
 the integers, and the quantisation at the model's own inputs and outputs becomes that of the
-Program's.
+Program's. Weights in narrower formats become coded operations
+(:mod:`~edgekit.program.lowering.coded`), activations with a scale per row dynamic ones
+(:mod:`~edgekit.program.lowering.dynamic`).
 
 >>> import edgekit.program.lowering.table as table
 >>> ("", "Conv") in table.LOWERINGS
@@ -15,7 +17,7 @@ True
 import importlib
 import pkgutil
 
-from edgekit.program.lowering.lower import Lowered, lower, lower_optimized
+from edgekit.program.lowering.lower import Lowered, lower, lower_noted, lower_optimized
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import LOWERINGS, lowering, supported
 from edgekit.program.lowering.value import Value, Weights
@@ -30,6 +32,7 @@ __all__ = [
     "Value",
     "Weights",
     "lower",
+    "lower_noted",
     "lower_optimized",
     "lowering",
     "supported",

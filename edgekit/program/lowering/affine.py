@@ -193,6 +193,8 @@ def real_data(weights: Weights) -> Array:
     [[2.0], [4.0]]
     """
     quantization = weights.quantization
+    if weights.blocks is not None:
+        return weights.blocks.real(weights.data)
     if quantization is None:
         return weights.data
     shape = [1] * weights.data.ndim

@@ -10,13 +10,19 @@ import onnx_ir
 
 from edgekit.model import geometry
 from edgekit.model.geometry import Window, check, check_supported
-from edgekit.model.nodes import find_input, get_input, get_int, is_op, name_of
+from edgekit.model.nodes import Array, find_input, get_input, get_int, is_op, name_of
 from edgekit.program.ir import Quantization
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
 from edgekit.program.lowering.lowerer import Lowerer, integer_clamp
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value, Weights
-from edgekit.program.lowering.weighted import bias_tensor, integer_plan, real_weights
+from edgekit.program.lowering.weighted import (
+    bias_tensor,
+    coded_plan,
+    coded_sum,
+    integer_plan,
+    real_weights,
+)
 from edgekit.program.operators.convolution import (
     Conv2D,
     Convolution,
@@ -29,7 +35,9 @@ from edgekit.program.operators.convolution import (
 def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     """A convolution with its bias and the clamp behind it."""
     x = low.value(get_input(node, 0))
-    weights, bias = low.weights(node, get_input(node, 1)), find_input(node, 2)
+    transposed = is_op(node, "ConvTranspose")
+    weights = low.weights(node, get_input(node, 1), packed=not transposed)
+    bias = find_input(node, 2)
     row = None if bias is None else low.weights(node, bias)
     check_supported(
         weights is not None and (bias is None or row is not None),
@@ -40,10 +48,17 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     rank = len(x.shape)
     check_supported(rank in (3, 4), node, f"has {rank - 2} spatial axes, supported: 1 and 2")
     tail = low.tail(node)
-    y = integer_plan(low, node, x, weights, tail)
+    rows = None
+    if weights.blocks is None:
+        y = integer_plan(low, node, x, weights, tail)
+    else:
+        check(weights.data.ndim == rank, node, f"weights {list(weights.data.shape)} do not fit")
+        found = coded_plan(low, node, x, weights.rearranged(_rows), tail)
+        rows, y = found or (None, None)
     if y is None:
         x, weights = low.real(node, x), real_weights(low, node, weights)
-    transposed = is_op(node, "ConvTranspose")
+    elif rows is not None:
+        weights = Weights(weights.data, rows.scale)
     groups = get_int(node, "group", 1)
     weights, window = _geometry(node, x.shape, weights, groups, transposed)
 
@@ -61,6 +76,13 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     if transposed:
         fields["output_padding"] = image_pair(window.output_padding, 0)
     kind = DepthwiseConv2D if depthwise else TransposeConv2D if transposed else Conv2D
+    extra: list[str | None] = []
+    if rows is not None:
+        coded = coded_sum(low, node, rows, row, x)
+        fields["coding"] = coded.coding
+        extra = [coded.bias]
+        if coded.factors is not None:
+            extra += [coded.factors] if depthwise else [None, coded.factors]
     operator = _operator(kind, fields, x, weights, y, tail.clamp)
     if y is not None:
         operator = replace(operator, clamp=integer_clamp(tail, y))
@@ -73,13 +95,18 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
         operator,
         image,
         low.constant(weights.data, name_of(get_input(node, 1)), weights.quantization),
-        bias_tensor(low, node, row, x, weights, outputs),
+        *(extra or [bias_tensor(low, node, row, x, weights, outputs)]),
         name=name_of(tail.value),
         quantization=y,
     )
     shape = (x.shape[0], outputs, *window.output)
     result = Arrangement.permuted(shape, CHANNELS_LAST[rank])
     low.define(tail.value, Value(low.view(node, tensor, result.stored), result, y))
+
+
+def _rows(weights: Array) -> Array:
+    """[O, I/groups, ...] to rows in the order of the sum: channels last."""
+    return np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1)
 
 
 def _operator(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir
 
+from edgekit.model.constants import stored_behind
 from edgekit.model.nodes import const, get_input, is_op, only_use, shape_of
 from edgekit.model.passes.fuse_activations import clamp_bounds
 
@@ -88,11 +89,7 @@ def _bias(node: onnx_ir.Node, adding: onnx_ir.Node, product: onnx_ir.Value) -> o
 
 
 def is_constant(value: onnx_ir.Value | None) -> bool:
-    """Whether a value is an initializer, or one behind DequantizeLinear."""
+    """Whether a value is an initializer, or quantised in one."""
     if value is None:
         return False
-    producer = value.producer()
-    if is_op(producer, "DequantizeLinear"):
-        assert producer is not None
-        return all(const(i) is not None for i in producer.inputs if i is not None)
-    return const(value) is not None
+    return const(value) is not None or stored_behind(value) is not None

@@ -9,12 +9,14 @@ import numpy as np
 import onnx_ir
 
 from edgekit.errors import UnsupportedError
+from edgekit.model.domain import DOMAIN
 from edgekit.model.model import Model
 from edgekit.model.nodes import const, is_op, label, name_of, shape_of
 from edgekit.model.passes import optimize
 from edgekit.program.ir import Boundary, DType, Program, Quantization, State, Tensor
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.carried import declared_state
+from edgekit.program.lowering.in_float import in_float, notes
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.table import LOWERINGS, REWRITTEN, supported
 from edgekit.program.lowering.value import Value
@@ -33,6 +35,9 @@ _ANY_ORDER = (
     *("Pad", "Concat", "Split", "Slice", "QuantizeLinear", "DequantizeLinear", "Identity"),
 )
 
+_OURS = ((DOMAIN, "Binarize"),)
+"""Operators of the ``edgekit`` domain that do not care how elements lie."""
+
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
@@ -44,13 +49,19 @@ class Lowered:
             Program; the tensor may have another shape than the arrangement, not another order.
         origins: name of the node that an operation belongs to, by the operation's name.
         in_float: what a quantised Model leaves in float32, one sentence each; empty for a float
-            Model.
+            Model. Where activations are quantised dynamically, the network is float between its
+            matrix products by design: then only products are listed whose weights or input are
+            quantised in vain.
+        unpacked: what has weights of a narrow format in int8, one sentence each.
+        notes: what the user should hear of.
     """
 
     program: Program
     values: Mapping[str, Value]
     origins: Mapping[str, str]
     in_float: tuple[str, ...]
+    unpacked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def lower(
@@ -75,14 +86,25 @@ def lower(
         InvalidModelError: a node that does not fit its inputs.
         UsageError: `state` names what the Model has not, or tensors that differ.
     """
+    return lower_noted(model, allow_fallback=allow_fallback, state=state).program
+
+
+def lower_noted(
+    model: Model, *, allow_fallback: bool = False, state: Mapping[str, str] | None = None
+) -> Lowered:
+    """What :func:`lower` does, with the notes that the user should hear of."""
     lowered = lower_optimized(optimize(model, keep=LOWERINGS), state=state)
-    if lowered.in_float and not allow_fallback:
-        lines = "\n  ".join(lowered.in_float)
-        raise UnsupportedError(
-            f"{model.name}: parts of the quantised model would stay in float32 "
-            f"(allow it with --allow-fallback or allow_fallback=True):\n  {lines}"
-        )
-    return lowered.program
+    for what, lines in (
+        ("parts of the quantised model would stay in float32", lowered.in_float),
+        ("packed weights would be unpacked", lowered.unpacked),
+    ):
+        if lines and not allow_fallback:
+            listed = "\n  ".join(lines)
+            raise UnsupportedError(
+                f"{model.name}: {what} "
+                f"(allow it with --allow-fallback or allow_fallback=True):\n  {listed}"
+            )
+    return lowered
 
 
 def lower_optimized(model: Model, *, state: Mapping[str, str] | None = None) -> Lowered:
@@ -110,7 +132,14 @@ def lower_optimized(model: Model, *, state: Mapping[str, str] | None = None) -> 
         )
     )
     verify(program, stage="lowering")
-    return Lowered(program, low.defined(program.tensors), low.origins, _in_float(low, program))
+    return Lowered(
+        program,
+        low.defined(program.tensors),
+        low.origins,
+        in_float(low, program),
+        tuple(dict.fromkeys(low.unpacked)),
+        notes(low, program),
+    )
 
 
 def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
@@ -155,7 +184,7 @@ def _reaches_spatial(value: onnx_ir.Value) -> bool:
         for use in pending.pop().uses():
             if is_op(use.node, *_SPATIAL) and use.idx == 0:
                 return True
-            if is_op(use.node, *_ANY_ORDER):
+            if is_op(use.node, *_ANY_ORDER) or use.node.op_identifier()[:2] in _OURS:
                 fresh = [o for o in use.node.outputs if o not in seen]
                 seen.update(fresh)
                 pending.extend(fresh)
@@ -301,25 +330,3 @@ def _without_unused(program: Program) -> Program:
     needed.update(b.tensor for b in program.inputs)
     tensors = {name: t for name, t in program.tensors.items() if name in needed}
     return program.replace(tensors=tensors, operations=kept, state=state)
-
-
-def _in_float(low: Lowerer, program: Program) -> tuple[str, ...]:
-    """Operations on float32 in a Program whose Model has quantisation."""
-    quantised = any(
-        is_op(node, "QuantizeLinear") or (is_op(node, "DequantizeLinear")) for node in low.graph
-    )
-    if not quantised:
-        return ()
-    lines: list[str] = []
-    conversions: list[str] = []
-    for operation in program.operations:
-        names = (*operation.present_inputs, *operation.outputs)
-        in_float = any(program.tensors[n].dtype == DType.FLOAT32 for n in names)
-        if not in_float or operation.operator.alias:
-            continue
-        reason = low.reasons.get(low.origins[operation.name])
-        line = f"{operation.name} ({operation.operator.name})" + (f": {reason}" if reason else "")
-        converts = operation.operator.name in ("quantize", "dequantize")
-        (conversions if converts else lines).append(line)
-    # Conversions surround what stays in float; they are news only where nothing else does.
-    return tuple(lines or conversions)

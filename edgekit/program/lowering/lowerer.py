@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Container, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgekit.errors import UnsupportedError
 from edgekit.model.nodes import Array, const, is_op, label, name_of
 from edgekit.program.fixed_point import clamp_between
 from edgekit.program.ir import DType, Operation, Quantization, State, Tensor
-from edgekit.program.lowering import affine
+from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.fusion import Tail, tail_of
@@ -23,6 +23,19 @@ from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
 from edgekit.program.operators.quantization import Dequantize, Requantize
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """A value that a dynamic_quantize operation has quantised.
+
+    Attributes:
+        codes: tensor of int8 codes, in the source's shape and order.
+        scale: tensor of float32 scales, one per row.
+    """
+
+    codes: str
+    scale: str
 
 
 class Lowerer:
@@ -35,6 +48,9 @@ class Lowerer:
         absorbed: nodes that an earlier node took with it.
         origins: name of the node that an operation belongs to, by the operation's name.
         reasons: why a node computes in float, by the node's name.
+        unpacked: what has weights of a narrower format as int8, one sentence each.
+        notes: what the user should hear of, each once.
+        dynamic: values that are quantised with a scale per row, by the value that they mean.
         declared: inputs and outputs that are state.
         state: the Program's state.
     """
@@ -48,6 +64,9 @@ class Lowerer:
         self.absorbed: set[onnx_ir.Node] = set()
         self.origins: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
+        self.unpacked: list[str] = []
+        self.notes: dict[str, None] = {}
+        self.dynamic: dict[onnx_ir.Value, Dynamic] = {}
         self._values: dict[onnx_ir.Value, Value] = {}
         self._operation_names: set[str] = set()
         self._real: dict[tuple[str, Quantization], str] = {}
@@ -317,11 +336,20 @@ class Lowerer:
             self._requantized[key] = tensor
         return Value(self._requantized[key], value.arrangement, quantization)
 
-    def weights(self, node: onnx_ir.Node, value: onnx_ir.Value) -> Weights | None:
-        """A constant operand: float32, or int8 behind DequantizeLinear; None if it is computed.
+    def weights(
+        self, node: onnx_ir.Node, value: onnx_ir.Value, *, packed: bool = False
+    ) -> Weights | None:
+        """A constant operand: float32, int8, or coded; None if it is computed.
+
+        Args:
+            node: the reader.
+            value: the operand.
+            packed: whether the reader can run coded weights; else they become int8, or float32
+                where they have scales for groups or exceed int8.
 
         Raises:
             UnsupportedError: its type or quantisation is not supported.
+            InvalidModelError: coded weights that are not what they say.
         """
         array = const(value)
         if array is not None:
@@ -331,11 +359,30 @@ class Lowerer:
                     "must be float32 or quantised int8"
                 )
             return Weights(array)
+        found = coded.read(value)
+        if found is not None:
+            return found if packed and found.blocks is not None else self._plain(node, found)
         producer = value.producer()
         if not is_op(producer, "DequantizeLinear"):
             return None
         assert producer is not None
         return affine.dequantized_constant(producer)
+
+    def _plain(self, node: onnx_ir.Node, found: Weights) -> Weights:
+        """Coded weights for an operator that has no kernel for them."""
+        if found.blocks is None:
+            return found
+        plain, element = coded.as_int8(found), found.blocks.element
+        if plain is None:
+            problem = f"{element} weights can be packed for {coded.PACKED} only"
+            self.stay_real(node, problem)
+            return Weights(affine.real_data(found), problem=problem)
+        if element != "int8":
+            self.unpacked.append(
+                f"{label(node)}: its {element} weights would be stored as int8; "
+                f"packed weights run in {coded.PACKED}"
+            )
+        return plain
 
     def tail(self, node: onnx_ir.Node) -> Tail:
         """What fuses behind a node; those nodes are not lowered on their own."""

@@ -1,4 +1,4 @@
-"""QuantizeLinear and DequantizeLinear."""
+"""Quantisation and its reverse: ONNX's own operators and those of the ``edgekit`` domain."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import numpy as np
 import onnx_ir
 
 from edgekit.errors import UnsupportedError
-from edgekit.model.nodes import const, get_input, label, name_of
-from edgekit.program.ir import DType
-from edgekit.program.lowering import affine
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN
+from edgekit.model.geometry import check, check_supported
+from edgekit.model.nodes import const, get_float, get_input, label, name_of
+from edgekit.program.ir import DType, Quantization
+from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.arrangement import Arrangement
-from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.lowerer import Dynamic, Lowerer
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value, is_byte
-from edgekit.program.operators.quantization import Quantize
+from edgekit.program.operators.elementwise import Mul
+from edgekit.program.operators.quantization import (
+    Binarize,
+    Dequantize,
+    DynamicQuantize,
+    Quantize,
+)
 
 
 @lowering("QuantizeLinear")
@@ -36,6 +44,8 @@ def quantize_linear(low: Lowerer, node: onnx_ir.Node) -> None:
 def dequantize_linear(low: Lowerer, node: onnx_ir.Node) -> None:
     """Remember the quantisation; readers that need reals ask for a dequantize operation."""
     source, result = get_input(node, 0), node.outputs[0]
+    if _coded_constant(low, node):
+        return
     constant = affine.dequantized_constant(node)
     if constant is not None:
         quantization = constant.quantization
@@ -59,3 +69,57 @@ def dequantize_linear(low: Lowerer, node: onnx_ir.Node) -> None:
         )
     assert const(source) is None
     low.define(result, replace(x, quantization=affine.activation_quantization(node)))
+
+
+@lowering(*DEQUANTIZERS, domain=DOMAIN)
+def dequantize_coded(low: Lowerer, node: onnx_ir.Node) -> None:
+    """The reals of coded weights, for readers that do not take the integers."""
+    check_supported(_coded_constant(low, node), node, "its inputs must be constant")
+
+
+def _coded_constant(low: Lowerer, node: onnx_ir.Node) -> bool:
+    """Define what coded weights mean; False where they are none."""
+    found = coded.read(node.outputs[0])
+    if found is None:
+        return False
+    real = affine.real_data(found)
+    name = name_of(node.outputs[0])
+    low.define(node.outputs[0], Value(low.constant(real, name), Arrangement.plain(real.shape)))
+    return True
+
+
+@lowering("Binarize", domain=DOMAIN)
+def binarize(low: Lowerer, node: onnx_ir.Node) -> None:
+    """The signs of quantised values, worth one scale."""
+    x, result = low.value(get_input(node, 0)), node.outputs[0]
+    scale = const(get_input(node, 1))
+    check(
+        scale is not None
+        and scale.dtype == np.float32
+        and scale.size == 1
+        and bool((np.isfinite(scale) & (scale > 0)).all()),
+        node,
+        "the scale must be one positive constant of float32",
+    )
+    assert scale is not None
+    check_supported(x.quantization is not None, node, "its input must be quantised")
+    assert x.quantization is not None
+    y = Quantization.per_tensor(float(scale.reshape(())))
+    operator = Binarize.quantized(x=x.quantization)
+    tensor = low.emit(node, operator, x.tensor, name=name_of(result), quantization=y)
+    low.define(result, Value(tensor, x.arrangement, y))
+
+
+@lowering("DynamicQuantizeDequantize", domain=DOMAIN)
+def dynamic_quantize(low: Lowerer, node: onnx_ir.Node) -> None:
+    """Codes and scales for matrix products; what both mean for any other reader."""
+    x, result = low.value(get_input(node, 0)), node.outputs[0]
+    name = name_of(result)
+    plain = low.plain(node, low.real(node, x))
+    check(len(plain.shape) >= 1, node, "its input has no axis")
+    operator = DynamicQuantize(get_float(node, "floor", DynamicQuantize().floor))
+    names = [f"{name}.codes", f"{name}.scale"]
+    codes, scale = low.emit_all(node, operator, plain.tensor, names=names)
+    low.dynamic[result] = Dynamic(codes, scale)
+    whole = low.emit(node, Dequantize(1.0, 0), codes, name=f"{name}.integers")
+    low.define_plain(result, low.emit(node, Mul(), whole, scale, name=name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir
 
@@ -9,12 +11,32 @@ from edgekit.errors import UnsupportedError
 from edgekit.model.geometry import check
 from edgekit.model.nodes import Array, get_int, is_op, label
 from edgekit.program.ir import Quantization
-from edgekit.program.lowering import affine
+from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.fusion import Tail
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.value import Value, Weights
+from edgekit.program.operators.base import OperatorError
+from edgekit.program.operators.coding import Coding, accumulator_for
 
-_INT32 = np.iinfo(np.int32)
+_INT32 = (-(2**31), 2**31 - 1)
+
+_INT53 = (-(2**53), 2**53)
+"""Integers that totals in int64 may reach."""
+
+
+@dataclass(frozen=True, eq=False)
+class CodedSum:
+    """What a weighted operator with coded weights needs beside its geometry.
+
+    Attributes:
+        coding: field of the operator.
+        bias: name of the integer bias, None for none.
+        factors: name of the factors, None for none.
+    """
+
+    coding: Coding
+    bias: str | None
+    factors: str | None
 
 
 def integer_plan(
@@ -25,12 +47,15 @@ def integer_plan(
     The reason is noted for the report.
     """
     y = low.target(tail.value)
-    if x.quantization is None and weights.quantization is None and y is None:
+    quantised = weights.quantization is not None or weights.problem
+    if x.quantization is None and not quantised and y is None:
         return None
     axis = _output_axis(node)
     scales = weights.quantization
     if x.quantization is None:
         reason = "its input is not quantised"
+    elif weights.problem:
+        reason = weights.problem
     elif scales is None or weights.data.dtype != np.int8:
         reason = "its weights are not int8"
     elif any(scales.zero_point):
@@ -43,6 +68,113 @@ def integer_plan(
         return y
     low.stay_real(node, reason)
     return None
+
+
+def coded_plan(
+    low: Lowerer, node: onnx_ir.Node, x: Value, weights: Weights, tail: Tail
+) -> tuple[coded.Rows, Quantization] | None:
+    """Rows and the output's quantisation where coded weights can run packed, else None.
+
+    The reason is noted for the report.
+
+    Args:
+        low: the lowering.
+        node: the node.
+        x: its input.
+        weights: coded, [O,K] in the order of the Program's sum.
+        tail: what fuses.
+    """
+    y = low.target(tail.value)
+    if x.quantization is None:
+        reason = "its input is not quantised"
+    elif y is None:
+        reason = "its result is not quantised, or differently for several readers"
+    else:
+        try:
+            return noted_rows(low, node, weights), y
+        except UnsupportedError as error:
+            reason = str(error)
+    low.stay_real(node, reason)
+    return None
+
+
+def noted_rows(low: Lowerer, node: onnx_ir.Node, weights: Weights) -> coded.Rows:
+    """Coded weights [O,K] as rows; what changed on the way is noted."""
+    rows = coded.rows_of(weights)
+    if rows.note:
+        low.notes[f"{label(node)}: {rows.note}"] = None
+    return rows
+
+
+def coded_sum(
+    low: Lowerer, node: onnx_ir.Node, rows: coded.Rows, bias: Weights | None, x: Value
+) -> CodedSum:
+    """The accumulator that no total overflows, and the bias in it.
+
+    Args:
+        low: the lowering.
+        node: the node.
+        rows: the weights.
+        bias: float32, or quantised integers; None for no bias.
+        x: the input, quantised.
+
+    Raises:
+        UnsupportedError: not even int64 holds every total.
+    """
+    outputs, integers, step = rows.integers.shape[0], None, None
+    if bias is not None:
+        assert x.quantization is not None
+        _check_bias(node, bias, outputs)
+        step = x.quantization.scalar_scale * np.array(rows.scale.scale, np.float64)
+        integers = integer_bias(bias, np.broadcast_to(step, (outputs,)), _INT53)
+    try:
+        accumulator = accumulator_for(
+            rows.element, rows.integers, group=rows.group, factors=rows.factors, bias=integers
+        )
+    except OperatorError as error:
+        raise UnsupportedError(f"{label(node)}: {error}") from error
+    name = None
+    if integers is not None and step is not None:
+        stored = integers.astype(accumulator.numpy)
+        name = low.constant(stored, f"{node.name}.bias", _symmetric(step))
+    return CodedSum(
+        Coding(rows.element, rows.group, rows.kind, accumulator),
+        name,
+        factors_tensor(low, node, rows),
+    )
+
+
+def factors_tensor(low: Lowerer, node: onnx_ir.Node, rows: coded.Rows) -> str | None:
+    """The factors as a constant tensor, None for none."""
+    if rows.factors is None:
+        return None
+    return low.constant(rows.factors, f"{node.name}.factors")
+
+
+def _symmetric(step: Array) -> Quantization:
+    """One scale, or one per output, without zero points."""
+    scale = tuple(float(np.float32(s)) for s in step)
+    return Quantization(scale, (0,) * len(scale), None if len(scale) == 1 else 0)
+
+
+def _check_bias(node: onnx_ir.Node, bias: Weights, outputs: int) -> None:
+    check(
+        bias.data.size == outputs,
+        node,
+        f"the bias has shape {list(bias.data.shape)}, must be [{outputs}]",
+    )
+
+
+def oriented(weights: Weights, flips: bool) -> Weights:
+    """A matrix as rows [O,K]; a vector is one row.
+
+    Args:
+        weights: a matrix, or a vector.
+        flips: whether its columns are the outputs.
+    """
+    if weights.blocks is not None:
+        return weights.rearranged(lambda a: np.atleast_2d(a.T if flips else a))
+    return weights.moved(np.atleast_2d(weights.data.T if flips else weights.data), axis=0)
 
 
 def _output_axis(node: onnx_ir.Node) -> int:
@@ -82,27 +214,24 @@ def bias_tensor(
     """
     if bias is None:
         return None
-    check(
-        bias.data.size == outputs,
-        node,
-        f"the bias has shape {list(bias.data.shape)}, must be [{outputs}]",
-    )
+    _check_bias(node, bias, outputs)
     name = f"{node.name}.bias"
     if weights.quantization is None:
         return low.constant(affine.real_data(bias).reshape(outputs), name)
     assert x.quantization is not None
     step = x.quantization.scalar_scale * np.array(weights.quantization.scale, np.float64)
     integers = integer_bias(bias, np.broadcast_to(step, (outputs,)))
-    quantization = Quantization(
-        tuple(float(np.float32(s)) for s in step),
-        (0,) * step.size,
-        None if step.size == 1 else 0,
-    )
-    return low.constant(integers, name, quantization)
+    return low.constant(integers, name, _symmetric(step))
 
 
-def integer_bias(bias: Weights, step: Array) -> Array:
-    """int32 values nearest to the bias in units of `step`, float64 arithmetic, halves to even."""
+def integer_bias(bias: Weights, step: Array, limits: tuple[int, int] = _INT32) -> Array:
+    """Integers nearest to the bias in units of `step`, float64 arithmetic, halves to even.
+
+    Args:
+        bias: float32, or quantised integers.
+        step: one per element.
+        limits: what saturates; the result is int32 where it is int32's, else int64.
+    """
     data, quantization = bias.data.reshape(-1), bias.quantization
     if quantization is not None:
         scale = np.broadcast_to(np.array(quantization.scale, np.float64), data.shape)
@@ -111,4 +240,5 @@ def integer_bias(bias: Weights, step: Array) -> Array:
             return data
         zero_point = np.broadcast_to(np.array(quantization.zero_point, np.float64), data.shape)
         data = (data.astype(np.float64) - zero_point) * scale
-    return np.clip(np.rint(data / step), _INT32.min, _INT32.max).astype(np.int32)
+    dtype = np.int32 if limits == _INT32 else np.int64
+    return np.clip(np.rint(data / step), *limits).astype(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from edgekit.program.ir import DType, Quantization, Tensor
 from edgekit.program.operators.activation import Clip, HardSwish, LeakyRelu, Sigmoid, Tanh
@@ -16,7 +17,13 @@ from edgekit.program.operators.normalization import (
     LayerNorm,
     Softmax,
 )
-from edgekit.program.operators.quantization import Dequantize, Quantize, Requantize
+from edgekit.program.operators.quantization import (
+    Binarize,
+    Dequantize,
+    DynamicQuantize,
+    Quantize,
+    Requantize,
+)
 from edgekit.program.to_onnx.graph import ELEMENT_TYPES
 from edgekit.program.to_onnx.node import Node
 from edgekit.program.to_onnx.registry import writes
@@ -146,3 +153,29 @@ def dequantize(node: Node) -> None:
     quantization = Quantization.per_tensor(operator.scale, operator.zero_point)
     raw = node.values.raw(x, order)
     node.define(node.values.dequantized(raw, x.dtype, quantization, node.output.name), order)
+
+
+@writes(Binarize)
+def binarize(node: Node) -> None:
+    """The function of the ``edgekit`` domain, on the reals that the input means."""
+    order = node.shared_order()
+    scale = node.floats(per_tensor(node.output).scalar_scale, "scale")
+    real = node.values.real(node.input(0), order)
+    value = node.graph.call("Binarize", real, scale, name=f"{node.name}.binarize")
+    node.finish(value, order, None)
+
+
+@writes(DynamicQuantize)
+def dynamic_quantize(node: Node) -> None:
+    """The steps of the operator, one node each, so that codes and scales are its own."""
+    x = node.input(0)
+    order = plain(len(x.shape))
+    real, limit = node.values.real(x, order), node.floats(127.0, "limit")
+    lowest, least = node.floats(-127.0, "lowest"), node.floats(node.operator.floor, "floor")
+    largest = node.add("ReduceMax", node.add("Abs", real), node.integers([-1], "axes"))
+    absmax = node.add("Max", largest, least)
+    scaled = node.add("Mul", real, node.add("Div", limit, absmax))
+    inside = node.add("Clip", scaled, lowest, limit)
+    codes = node.add("Cast", node.add("Round", inside), to=TensorProto.INT8)
+    node.define(codes, order)
+    node.define(node.add("Div", absmax, limit), order, 1)

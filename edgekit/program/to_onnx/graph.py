@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekit.model.domain import DOMAIN, VERSION, function
 from edgekit.program.ir import Array, DType
 from edgekit.program.names import free_name
 from edgekit.version import edgekit_version
@@ -41,6 +42,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._computed: set[str] = set()
+        self._functions: set[str] = set()
 
     def _free(self, wanted: str) -> str:
         name = free_name(wanted, self._taken)
@@ -89,14 +91,23 @@ class Graph:
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], **attributes))
         return outputs
 
+    def call(self, kind: str, *inputs: str, name: str, **attributes: Any) -> str:
+        """Add a call of a function of the ``edgekit`` domain, whose definition comes along."""
+        self._functions.add(kind)
+        return self.node(kind, *inputs, name=name, domain=DOMAIN, **attributes)
+
     def to_bytes(self, name: str) -> bytes:
         """The finished model; the same calls give the same bytes."""
         graph = helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, initializer=self._initializers
         )
+        imports = [helper.make_opsetid("", OPSET)]
+        if self._functions:
+            imports.append(helper.make_opsetid(DOMAIN, VERSION))
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=imports,
+            functions=[function(kind, OPSET) for kind in sorted(self._functions)],
             ir_version=IR_VERSION,
             producer_name="edgekit",
             producer_version=edgekit_version(),

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
+from edgekit.formats import Coded
+from edgekit.model.coded import coded_attributes, initializers, operator_of
 from edgekit.program.ir import Array, DType, Quantization, Tensor
 from edgekit.program.operators.convolution import Conv2D, DepthwiseConv2D, TransposeConv2D
-from edgekit.program.operators.linear import BatchMatMul, FullyConnected
+from edgekit.program.operators.linear import (
+    BatchMatMul,
+    DynamicFullyConnected,
+    FullyConnected,
+)
 from edgekit.program.to_onnx.node import Node
 from edgekit.program.to_onnx.registry import writes
 from edgekit.program.to_onnx.values import CHANNELS_FIRST, per_tensor, plain
@@ -45,6 +52,35 @@ def _weights(node: Node, w: Tensor, data: Array, axis: int) -> str:
     return node.values.dequantized(stored, w.dtype, q, f"{w.name}.real")
 
 
+def _coded_rows(node: Node, w: Tensor, data: Array, factors: int) -> str:
+    """Coded weights as reals [O,K], packed in the file.
+
+    Args:
+        node: whose weights.
+        w: the tensor they come from.
+        data: its integers in rows.
+        factors: the operator's input that holds factors.
+    """
+    coding, scales = node.operator.coding, _scales(node, w)
+    stored = node.optional(factors)
+    coded = Coded(data, np.array(scales.scale, np.float32), None if stored is None else stored.data)
+    arrays = initializers(coded, coding.format, coding.factors)
+    return node.graph.call(
+        operator_of(coding.format),
+        *(node.graph.constant(array, f"{w.name}.{part}") for part, array in arrays.items()),
+        name=f"{w.name}.real",
+        **coded_attributes(coding.format, coding.factors, data.shape[1], coding.group),
+    )
+
+
+def _matrix(node: Node, index: int, factors: int) -> str:
+    """Weights [O,K] as reals."""
+    w, data = _constant(node, index)
+    if node.operator.coding is not None:
+        return _coded_rows(node, w, data, factors)
+    return _weights(node, w, data, 0)
+
+
 def _bias(node: Node, index: int) -> list[str]:
     """The bias, none or one; int32 behind DequantizeLinear in steps of both scales' product.
 
@@ -76,24 +112,39 @@ def conv_2d(node: Node) -> None:
             "write the Program as it was before fuse_residual"
         )
     w, data = _constant(node, 1)
-    _conv(node, w, data.transpose(0, 3, 1, 2), node.operator.groups)
+    if node.operator.coding is None:
+        moved = data.transpose(0, 3, 1, 2)
+        _conv(node, _weights(node, w, moved, 0), moved.shape, node.operator.groups)
+        return
+    rows = _coded_rows(node, w, data.reshape(data.shape[0], -1), 4)
+    kernel = node.values.reshaped(rows, data.shape, w.name)
+    value = node.graph.node("Transpose", kernel, name=f"{w.name}.transposed", perm=CHANNELS_FIRST)
+    shape = tuple(data.shape[axis] for axis in CHANNELS_FIRST)
+    _conv(node, value, shape, node.operator.groups)
 
 
 @writes(DepthwiseConv2D)
 def depthwise_conv_2d(node: Node) -> None:
     """w[KH,KW,O] to w[O,1,KH,KW], as many groups as channels."""
     w, data = _constant(node, 1)
-    _conv(node, w, data.transpose(2, 0, 1)[:, np.newaxis], node.input(0).shape[3])
+    moved, groups = data.transpose(2, 0, 1)[:, np.newaxis], node.input(0).shape[3]
+    if node.operator.coding is None:
+        weights = _weights(node, w, moved, 0)
+    else:
+        rows = _coded_rows(node, w, moved.reshape(moved.shape[0], -1), 3)
+        weights = node.values.reshaped(rows, moved.shape, w.name)
+    _conv(node, weights, moved.shape, groups)
 
 
-def _conv(node: Node, w: Tensor, data: Array, groups: int) -> None:
+def _conv(node: Node, weights: str, shape: tuple[int, ...], groups: int) -> None:
+    """A convolution with weights of ONNX's shape."""
     operator = node.operator
     value = node.add(
         "Conv",
         node.image(0),
-        _weights(node, w, data, 0),
+        weights,
         *_bias(node, 2),
-        kernel_shape=data.shape[2:],
+        kernel_shape=shape[2:],
         strides=operator.stride,
         dilations=operator.dilation,
         pads=operator.padding,
@@ -140,7 +191,6 @@ def transpose_conv_2d(node: Node) -> None:
 def fully_connected(node: Node) -> None:
     """A Gemm of rows; leading axes are flattened before and restored afterwards."""
     x, y = node.input(0), node.output
-    w, data = _constant(node, 1)
     raw, shape = node.values.flat(x)
     rows = (x.type.size // x.shape[-1], x.shape[-1])
     if shape == rows:
@@ -150,7 +200,7 @@ def fully_connected(node: Node) -> None:
         real = raw
         if x.dtype.is_integer:
             real = node.values.dequantized(raw, x.dtype, per_tensor(x), f"{node.name}.real")
-    operands = [real, _weights(node, w, data, 0), *_bias(node, 2)]
+    operands = [real, _matrix(node, 1, 3), *_bias(node, 2)]
     value = node.add("Gemm", *operands, transB=1)
     if len(y.shape) == 2:
         node.finish(value, plain(2), node.operator.clamp)
@@ -166,6 +216,31 @@ def fully_connected(node: Node) -> None:
     else:
         value = node.values.reshaped(value, y.shape, y.name)
     node.finish(value, plain(len(y.shape)), node.operator.clamp)
+
+
+@writes(DynamicFullyConnected)
+def dynamic_fully_connected(node: Node) -> None:
+    """A Gemm of the rows that codes and scales mean."""
+    codes, scale, y = node.input(0), node.input(1), node.output
+    rank = len(codes.shape)
+    floats = node.graph.node(
+        "Cast",
+        node.values.raw(codes, plain(rank)),
+        name=f"{node.name}.integers",
+        to=TensorProto.FLOAT,
+    )
+    real = node.add("Mul", floats, node.values.raw(scale, plain(rank)))
+    if rank != 2:
+        rows = (codes.type.size // codes.shape[-1], codes.shape[-1])
+        real = node.values.reshaped(real, rows, f"{node.name}.rows")
+    bias = node.optional(4)
+    operands = [real, _matrix(node, 2, 5)]
+    if bias is not None:
+        operands.append(node.values.raw(bias, plain(1)))
+    value = node.add("Gemm", *operands, transB=1)
+    if len(y.shape) != 2:
+        value = node.values.reshaped(value, y.shape, y.name)
+    node.define(value, plain(len(y.shape)))
 
 
 @writes(BatchMatMul)

@@ -37,6 +37,8 @@ def _require_constant_weights(node: Writing) -> Tensor:
     w = node.input(1)
     if w.data is None:
         node.refuse(f"its weights {w.name!r} are computed, must be constant")
+    if node.operator.coding is not None:
+        node.refuse(f"its weights are {node.operator.coding.element}, packed; TFLite takes int8")
     return w
 
 
