@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,12 +32,17 @@ from edgekit.quantize.scheme import TFLITE, Scheme
 
 _ELEMENTWISE = ("Add", "Sub", "Mul", "MatMul")
 
+Writer = Callable[[onnx_ir.Node, Tail, Mapping[str, Quantization]], None]
+"""Quantises the constant operands of a node and of what fuses with it."""
+
 
 def insert_quantization(
     graph: onnx_ir.Graph,
     points: Points,
     quantizations: Mapping[str, Quantization],
     scheme: Scheme = TFLITE,
+    *,
+    writers: Mapping[onnx_ir.Node, Writer] | None = None,
 ) -> None:
     """Quantise weights, biases, constant operands and the chosen activations, in place.
 
@@ -46,8 +51,10 @@ def insert_quantization(
         points: the chosen activations.
         quantizations: of the chosen activations, by name.
         scheme: says whether biases and constant operands are quantised.
+        writers: of nodes whose constants are quantised in another way.
     """
-    constants = _constants if scheme.integer_bias else _weights
+    writers = writers or {}
+    constants: Writer = _constants if scheme.integer_bias else _weights
     absorbed: set[onnx_ir.Node] = set()
     for node in list(graph):
         if node in absorbed:
@@ -55,11 +62,11 @@ def insert_quantization(
         if is_op(node, *COMPUTING):
             tail = tail_of(node)
             absorbed.update(tail.absorbed)
-            constants(node, tail, quantizations)
+            writers.get(node, constants)(node, tail, quantizations)
         elif is_op(node, *RECURRENT):
             found = recurrent_weights(node, quantizations) if scheme.integer_bias else None
             for index, weights in enumerate(found or (), start=1):
-                _replace_weights(node, weights, index)
+                replace_weights(node, weights, index)
         elif is_op(node, "Concat"):
             shared = _joined(node, points, quantizations)
             for index, value in enumerate(node.inputs):
@@ -89,22 +96,22 @@ def _constants(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quant
     if is_op(node, "Conv", "ConvTranspose", "Gemm") and weights is not None:
         x_scale = quantizations[name_of(get_input(node, 0))].scalar_scale
         groups = get_int(node, "group", 1) if is_op(node, "ConvTranspose") else 1
-        weights, bias = _gemm_constants(node) if is_op(node, "Gemm") else _conv_constants(node)
-        found = quantize_weights(weights, _output_axis(node), x_scale, bias, groups=groups)
-        _replace_weights(node, found)
+        weights, bias = gemm_constants(node) if is_op(node, "Gemm") else _conv_constants(node)
+        found = quantize_weights(weights, output_axis(node), x_scale, bias, groups=groups)
+        replace_weights(node, found)
         if found.bias is not None:
             node.resize_inputs(3)
-            node.replace_input_with(2, _bias_value(node, found))
+            node.replace_input_with(2, bias_value(node, found))
     elif is_op(node, "MatMul") and weights is not None and weights.ndim <= 2:
         x_scale = quantizations[name_of(get_input(node, 0))].scalar_scale
         bias = const(tail.bias)
         row = None if bias is None else bias.reshape(-1)
         found = _quantized_matrix(weights, x_scale, row)
-        _replace_weights(node, found)
+        replace_weights(node, found)
         if found.bias is not None:
             adding = tail.absorbed[0]
             index = 0 if adding.inputs[0] is tail.bias else 1
-            adding.replace_input_with(index, _bias_value(adding, found))
+            adding.replace_input_with(index, bias_value(adding, found))
     elif is_op(node, *_ELEMENTWISE):
         for index, value in enumerate(node.inputs):
             array = const(value)
@@ -119,17 +126,17 @@ def _weights(node: onnx_ir.Node, tail: Tail, quantizations: Mapping[str, Quantiz
         constant = const(get_input(node, 1)) is not None
         if not constant or name_of(get_input(node, 0)) not in quantizations:
             return
-        weights, bias = _gemm_constants(node) if is_op(node, "Gemm") else _conv_constants(node)
+        weights, bias = gemm_constants(node) if is_op(node, "Gemm") else _conv_constants(node)
         if is_op(node, "Gemm") and bias is not None:
             node.replace_input_with(2, add_constant(graph_of(node), f"{node.name}.bias", bias))
-        _replace_weights(node, quantize_weights(weights, _output_axis(node), 1.0, None))
+        replace_weights(node, quantize_weights(weights, output_axis(node), 1.0, None))
     elif is_op(node, "MatMul"):
         for index, other in ((0, 1), (1, 0)):
             array = const(get_input(node, index))
             if array is None or name_of(get_input(node, other)) not in quantizations:
                 continue
             if index == 1 and array.ndim <= 2:
-                _replace_weights(node, _quantized_matrix(array, 1.0, None))
+                replace_weights(node, _quantized_matrix(array, 1.0, None))
             else:
                 quantization = symmetric_quantization(float(array.min()), float(array.max()))
                 _dequantized(node, index, encode(array, quantization), quantization)
@@ -150,12 +157,12 @@ def _conv_constants(node: onnx_ir.Node) -> tuple[Array, Array | None]:
     return weights, const(find_input(node, 2))
 
 
-def _gemm_constants(node: onnx_ir.Node) -> tuple[Array, Array | None]:
+def gemm_constants(node: onnx_ir.Node) -> tuple[Array, Array | None]:
     """B and C of Gemm with alpha and beta multiplied in, C as a row."""
     weights, bias = _conv_constants(node)
     weights = weights * np.float32(get_float(node, "alpha", 1.0))
     if bias is not None:
-        outputs = weights.shape[_output_axis(node)]
+        outputs = weights.shape[output_axis(node)]
         scaled = bias.reshape(-1) * np.float32(get_float(node, "beta", 1.0))
         bias = np.broadcast_to(scaled, (outputs,))
     for name in ("alpha", "beta"):
@@ -163,13 +170,15 @@ def _gemm_constants(node: onnx_ir.Node) -> tuple[Array, Array | None]:
     return weights, bias
 
 
-def _output_axis(node: onnx_ir.Node) -> int:
+def output_axis(node: onnx_ir.Node) -> int:
+    """The axis of the weights that counts output channels."""
     if is_op(node, "Gemm"):
         return 0 if get_int(node, "transB", 0) else 1
     return 1 if is_op(node, "ConvTranspose") else 0
 
 
-def _replace_weights(node: onnx_ir.Node, found: QuantizedWeights, index: int = 1) -> None:
+def replace_weights(node: onnx_ir.Node, found: QuantizedWeights, index: int = 1) -> None:
+    """Let a node read int8 weights behind DequantizeLinear."""
     graph, label = graph_of(node), f"{node.name}.{'weight' if index == 1 else 'recurrence'}"
     # One scale is given as a number: ONNX takes a list of one for scales per channel.
     scale = found.scale.reshape(()) if found.scale.size == 1 else found.scale
@@ -184,7 +193,8 @@ def _replace_weights(node: onnx_ir.Node, found: QuantizedWeights, index: int = 1
     node.replace_input_with(index, value)
 
 
-def _bias_value(node: onnx_ir.Node, found: QuantizedWeights) -> onnx_ir.Value:
+def bias_value(node: onnx_ir.Node, found: QuantizedWeights) -> onnx_ir.Value:
+    """An int32 bias behind DequantizeLinear."""
     graph = graph_of(node)
     assert found.bias is not None
     inputs = [

@@ -9,7 +9,8 @@ Sources: "TensorFlow Lite 8-bit quantization specification"; Jacob et al. 2018, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgekit.program.interpret import Interpreter
 from edgekit.program.ir import Array, Program, Quantization
 from edgekit.program.lowering import LOWERINGS, lower_optimized
 from edgekit.program.lowering.carried import declared_state
+from edgekit.program.lowering.lower import Lowered
 from edgekit.quantize.calibration import (
     CalibrationRecord,
     calibration_record,
@@ -35,7 +37,7 @@ from edgekit.quantize.points import Points, find_points
 from edgekit.quantize.recurrent import RECURRENT, Watch, mark_cell
 from edgekit.quantize.scheme import TFLITE, Scheme
 
-__all__ = ["CalibrationRecord", "calibration_record", "quantize_static"]
+__all__ = ["CalibrationRecord", "Observed", "calibration_record", "observe", "quantize_static"]
 
 
 def quantize_static(
@@ -73,14 +75,66 @@ def quantize_static(
         UnsupportedError: the model cannot be lowered.
         UsageError: an unknown observer, or state that the model has not.
     """
+    observed = observe(
+        model, calibration, observer=observer, seed=seed, limit=limit, scheme=scheme, state=state
+    )
+    graph = observed.model.ir.graph
+    insert_quantization(graph, observed.points, observed.quantizations, scheme)
+    return observed.model
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """A float Model after a look at its activations.
+
+    Attributes:
+        model: optimised, of its own, to be quantised in place.
+        lowered: its float Program.
+        points: where activations are quantised.
+        quantizations: of these activations, by name.
+        samples: what the Program was run with.
+    """
+
+    model: Model
+    lowered: Lowered
+    points: Points
+    quantizations: Mapping[str, Quantization]
+    samples: Sequence[Sequence[Mapping[str, Array]]]
+
+
+def observe(
+    model: Model,
+    calibration: Mapping[str, Array],
+    *,
+    observer: str = "minmax",
+    seed: int = 0,
+    limit: int | None = None,
+    scheme: Scheme = TFLITE,
+    state: Mapping[str, str] | None = None,
+    apart: Callable[[onnx_ir.Graph], Collection[onnx_ir.Node]] | None = None,
+) -> Observed:
+    """Choose the quantisation of every activation; arguments as for :func:`quantize_static`.
+
+    Args:
+        model: a float Model; not changed.
+        calibration: samples.
+        observer: name of the observer.
+        seed: of the choice of samples.
+        limit: how many samples to use at most.
+        scheme: what the runtime demands.
+        state: inputs and their next values.
+        apart: nodes of the optimised graph that do not read static int8; with the scheme's
+            ``results`` only.
+    """
     create = make_observer(observer, scheme.quantization)
     observed = optimize(model, keep=LOWERINGS)
     lowered = lower_optimized(observed, state=state)
     written_out = bool(model.ir.functions) and not scheme.functions
     model = optimize(model) if written_out else observed
-    samples = samples_of(lowered.program, calibration, seed=seed, limit=limit)
+    samples = list(samples_of(lowered.program, calibration, seed=seed, limit=limit))
     declared = declared_state(model.ir.graph, state)
-    find_results = partial(find_points, declared=declared)
+    nodes = () if apart is None else apart(model.ir.graph)
+    find_results = partial(find_points, declared=declared, apart=nodes)
     find = find_results if scheme.at == "results" else partial(find_operands, scheme=scheme)
     points = find(model.ir.graph)
     if written_out:
@@ -94,9 +148,7 @@ def quantize_static(
     for node in model.ir.graph:
         if is_op(node, *RECURRENT) and scheme.integer_bias:
             _inside(node, watch, ranges)
-    quantizations = _quantizations(points, ranges, scheme)
-    insert_quantization(model.ir.graph, points, quantizations, scheme)
-    return model
+    return Observed(model, lowered, points, _quantizations(points, ranges, scheme), samples)
 
 
 def _observe(

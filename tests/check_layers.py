@@ -35,8 +35,14 @@ TOP_LEVEL_TRAPS = frozenset({"quantize", "targets"})
 """Folders of the checkout that are importable by accident; their names are below ``edgekit``."""
 
 HOMES = {
-    "torch": ("edgekit.model.capture", "edgekit.zoo"),
+    "torch": (
+        "edgekit.model.capture",
+        "edgekit.quantize.converted",
+        "edgekit.quantize.training",
+        "edgekit.zoo",
+    ),
     "torchao": ("edgekit.model.capture",),
+    "brevitas": ("edgekit.quantize.training",),
     "safetensors": ("edgekit.model.capture", "edgekit.zoo"),
     "sklearn": ("edgekit.data",),
     "onnxruntime": ("edgekit.bench.runners",),
@@ -45,6 +51,14 @@ HOMES = {
     "tensorrt": ("edgekit.bench.runners", "edgekit.targets.jetson.ondevice"),
 }
 """Heavy libraries, and the only packages that may import them."""
+
+HEAVY = (
+    "edgekit.model.capture",
+    "edgekit.quantize.converted",
+    "edgekit.quantize.training",
+    "edgekit.zoo",
+)
+"""Packages that exist for a heavy library and import it at once; others do so inside functions."""
 
 ON_DEVICE = ("edgekit.bench", "edgekit.targets.jetson.ondevice")
 """What is copied to boards: the standard library, NumPy, the runtimes, and nothing of edgekit but
@@ -143,7 +157,7 @@ def problems() -> list[str]:
                 found.append(f"{name} imports {target}: write edgekit.{target}")
             if head in HOMES and not name.startswith(HOMES[head]):
                 found.append(f"{name} imports {head}, which belongs to {' and '.join(HOMES[head])}")
-            if head in HOMES and early and rank(name) != rank("edgekit.zoo"):
+            if head in HOMES and early and not name.startswith(HEAVY):
                 found.append(f"{name} imports {head} early: the deploy path does without")
             if name.startswith(ON_DEVICE) and not _on_device(target):
                 found.append(f"{name} imports {target}: a board may not have it")

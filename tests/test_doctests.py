@@ -32,7 +32,12 @@ def test_the_mapped_packages_are_there() -> None:
         assert name in MODULES
 
 
-TORCH = ("edgekit.model.capture", "edgekit.zoo.")
+TORCH = (
+    "edgekit.model.capture",
+    "edgekit.quantize.converted",
+    "edgekit.quantize.training",
+    "edgekit.zoo.",
+)
 """Prefixes of modules that may import torch."""
 
 

@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli import bench, compare, demo, doctor, export, ops, report, targets, train, verify
+from edgekit.cli import (
+    bench,
+    compare,
+    demo,
+    doctor,
+    export,
+    ops,
+    quantize,
+    report,
+    targets,
+    train,
+    verify,
+)
 from edgekit.cli.plugin import load_plugin
 from edgekit.errors import EdgekitError, UsageError
 from edgekit.version import edgekit_version
@@ -26,6 +38,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(targets.app, name="targets")
 app.command("ops")(ops.ops)
 app.command("train")(train.train)
+app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)

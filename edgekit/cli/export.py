@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.render import Format, facts_as, show
+from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.manifest import Configuration, MemoryRecord
@@ -87,6 +87,13 @@ def export(
     separate_weights: Annotated[
         bool | None, typer.Option("--separate-weights", help="Weights as a blob beside the code.")
     ] = None,
+    compare_int8: Annotated[
+        bool | None,
+        typer.Option(
+            "--compare-int8/--no-compare-int8",
+            help="Count what packed layers cost beside int8, in emulation; default yes.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but keep nothing.")
     ] = False,
@@ -112,6 +119,7 @@ def export(
         "allow_fallback": allow_fallback,
         "separate_weights": separate_weights,
         "dequantize_weights": dequantize_weights,
+        "compare_int8": compare_int8,
     }
     options = read_config(config) if config is not None else {}
     options |= {key: value for key, value in flags.items() if value is not None}
@@ -127,10 +135,16 @@ def export(
             log.info("note: %s", note)
         for operation in artifact.manifest.fallbacks:
             log.warning("stays in float32: %s", operation)
-        facts = summary(artifact)
+        for text in slower(artifact):
+            log.warning("%s", text)
+        facts, rows = summary(artifact), coded_rows(artifact)
         if dry_run:
             facts["artifact"] = "none: a dry run"
+        if style is Format.JSON and rows:
+            facts["coded"] = rows
         show(facts_as(facts, style))
+        if style is not Format.JSON and rows:
+            show("\n" + rows_as(rows, style))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -223,6 +237,34 @@ def summary(artifact: Artifact) -> dict[str, Any]:
         else f"{check.vectors}, not run: nothing here runs {manifest.configuration.target}"
     )
     return facts
+
+
+def coded_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """What packed layers take, and cost on this core beside int8, counted in emulation."""
+    return [
+        {
+            "operation": layer.operation,
+            "weights": layer.format,
+            "packed_bytes": layer.packed_bytes,
+            "int8_bytes": layer.weights,
+            "bits_per_weight": layer.effective_bits,
+            "instructions_per_mac": layer.per_mac,
+            "int8_instructions_per_mac": layer.int8_per_mac,
+        }
+        for layer in artifact.manifest.coded
+    ]
+
+
+def slower(artifact: Artifact) -> list[str]:
+    """A warning for every layer whose format saves bytes but no instructions."""
+    core = artifact.manifest.configuration.target
+    return [
+        f"{layer.operation}: {layer.format} is smaller than int8 ({layer.packed_bytes:,} of "
+        f"{layer.weights:,} bytes) but not faster on {core}: {layer.per_mac:.2f} instructions per "
+        f"multiply-accumulate, int8 {layer.int8_per_mac:.2f} (counted in emulation)"
+        for layer in artifact.manifest.coded
+        if layer.is_only_smaller
+    ]
 
 
 def _memory(memory: MemoryRecord) -> dict[str, Any]:

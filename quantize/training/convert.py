@@ -1,0 +1,83 @@
+"""From a trained network to the module that computes what the device computes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from edgekit.errors import UnsupportedError, UsageError
+from edgekit.model.capture import capture
+from edgekit.program.lowering import lower
+from edgekit.quantize.converted import ConvertedModule
+from edgekit.quantize.training.brevitas import from_brevitas, is_brevitas
+from edgekit.quantize.training.freeze import freeze
+from edgekit.quantize.training.layout import row_layout
+from edgekit.quantize.training.plan import LayerPlan
+from edgekit.quantize.training.prepared import PreparedModule, prepared_of
+from edgekit.quantize.training.recurrent import encode_recurrent_weights
+
+
+def convert(
+    prepared: nn.Module, *, example_inputs: object = None, allow_fallback: bool = False
+) -> ConvertedModule:
+    """Freeze a trained network, capture it as a Model and lower that to an integer Program.
+
+    Args:
+        prepared: from :func:`~edgekit.quantize.training.prepare.prepare`, inside
+            DistributedDataParallel or ``torch.compile`` too; or a network with Brevitas layers,
+            see :func:`~edgekit.quantize.training.brevitas.from_brevitas`; not changed.
+        example_inputs: what the network is captured with; None for what it was prepared with.
+            Brevitas layers need one.
+        allow_fallback: let parts stay in float32, and weights that no kernel reads packed be
+            stored unpacked.
+
+    Returns:
+        A module whose results are the device's, to the bit; ``edgekit.export`` deploys it.
+
+    Raises:
+        UnsupportedError: layers whose weights no integer operator reads in their format, each
+            named with what would do, or steps without an integer form, without `allow_fallback`.
+        UsageError: the module is not prepared, or the example does not fit.
+        InvalidModelError: weights or statistics that are not finite.
+    """
+    if is_brevitas(prepared):
+        if example_inputs is None:
+            raise UsageError(f"{type(prepared).__name__} has Brevitas layers: give example_inputs")
+        plain = from_brevitas(prepared, example_inputs, allow_fallback=allow_fallback)
+        model = capture(plain, example_inputs, name=type(prepared).__name__)
+        return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
+    source = prepared_of(prepared)
+    problems = [problem for plan in source.plan.layers for problem in _problems(source, plan)]
+    if problems and not allow_fallback:
+        lines = "\n  ".join(problems)
+        raise UnsupportedError(
+            f"{type(source).__name__}: trained formats that no integer operator has "
+            f"(allow_fallback=True computes these layers in float32):\n  {lines}"
+        )
+    example = source.example if example_inputs is None else example_inputs
+    model = capture(freeze(source), example, name=type(source).__name__)
+    model = encode_recurrent_weights(model)
+    return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
+
+
+def _problems(network: PreparedModule, plan: LayerPlan) -> list[str]:
+    """Why a layer cannot run with its weights packed, and what can."""
+    fmt = plan.recipe.weights
+    if fmt is None:
+        return []
+    module = network.get_submodule(plan.name)
+    per_channel = fmt.element.name == "int8" and fmt.granularity == "channel"
+    right = f'give it a rule of its own: {{"{plan.name}": "w8a8"}}'
+    if isinstance(module, nn.RNNBase) and not per_channel:
+        return [f"{plan.name} ({plan.module}): weights are {fmt}, supported: int8 (w8a8); {right}"]
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
+        layout = row_layout(module, module.weight)
+        if fmt.element.name != "int8" or fmt.group:
+            return [
+                f"{plan.name} ({plan.module}): weights are {fmt}, supported: int8 (w8a8); {right}"
+            ]
+        if layout.channel_axis is None and fmt.granularity != "tensor":
+            return [
+                f"{plan.name} ({plan.module}): {module.groups} groups share no scale per channel; "
+                f'leave it in float: {{"{plan.name}": "fp32"}}'
+            ]
+    return []
