@@ -40,8 +40,9 @@ def export(
     """Turn a model into an artifact: what runs on the target, vectors, a manifest.
 
     Args:
-        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, a ``torch.nn.Module``, an
-            ``ExportedProgram``, ``"package.module:factory"``, or a Program.
+        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, a ``torch.nn.Module`` (a converted
+            one is deployed as it is), an ``ExportedProgram``, ``"package.module:factory"``, or a
+            Program.
         example_inputs: what a module's ``forward`` takes: a tensor or array, a tuple of them, or
             a dict by argument. Deployment is for a batch of 1; files know their inputs.
         target: name of a target (``edgekit targets list``), or the path of a board's TOML file.
@@ -193,6 +194,7 @@ def _manifest(
         build=parts.build,
         interface=parts.interface,
         layers=parts.layers,
+        coded=parts.coded,
         models=parts.models,
         fallbacks=source.fallbacks,
         notes=source.notes + parts.notes,

@@ -15,7 +15,7 @@ from edgekit.program.serialize import FieldError, decode_dataclass, encode
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Port
 
-SCHEMA = 2
+SCHEMA = 3
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 32
 """No target has more memory."""
@@ -46,6 +46,7 @@ class Configuration:
         state: inputs that carry state, each with the output that becomes its next value.
         weights: file name of the ``.safetensors`` weights loaded into a factory's module.
         factory_args: arguments of the factory, as they were written.
+        compare_int8: count what coded layers cost beside int8, where an emulator counts.
     """
 
     target: str
@@ -63,6 +64,7 @@ class Configuration:
     state: tuple[tuple[str, str], ...] = ()
     weights: str = ""
     factory_args: tuple[tuple[str, str], ...] = ()
+    compare_int8: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,51 @@ class MemoryRecord:
 
 
 @dataclass(frozen=True)
+class CodedLayer:
+    """A layer whose weights are packed.
+
+    Attributes:
+        operation: name of the operation.
+        format: of its weights, by element, group and factors.
+        weights: how many.
+        packed_bytes: of weights and group factors in the weight section; as int8 they would take
+            `weights` bytes. Multipliers of the channels, which int8 has too, do not count.
+        effective_bits: of these bytes, per weight.
+        macs: multiply-accumulates.
+        instructions: issued on the target's core for one seeded input, counted in emulation; None
+            where they were not counted.
+        int8_instructions: likewise of the same layer with int8 weights.
+    """
+
+    operation: str
+    format: str
+    weights: int
+    packed_bytes: int
+    effective_bits: float
+    macs: int
+    instructions: int | None = None
+    int8_instructions: int | None = None
+
+    @property
+    def per_mac(self) -> float | None:
+        """Instructions per multiply-accumulate."""
+        return None if self.instructions is None else self.instructions / max(self.macs, 1)
+
+    @property
+    def int8_per_mac(self) -> float | None:
+        """Likewise with int8 weights."""
+        count = self.int8_instructions
+        return None if count is None else count / max(self.macs, 1)
+
+    @property
+    def is_only_smaller(self) -> bool:
+        """Whether it takes fewer bytes than int8, but not fewer instructions."""
+        if self.instructions is None or self.int8_instructions is None:
+            return False
+        return self.packed_bytes < self.weights and self.instructions >= self.int8_instructions
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """The network in the file format of another runtime.
 
@@ -221,6 +268,7 @@ class Manifest:
         build: the compiler, None where nothing was linked.
         interface: of the generated library, None where there is none.
         layers: one per layer function.
+        coded: those of them whose weights are packed.
         models: the network for other runtimes.
         fallbacks: operations left in float32 although int8 was asked for.
         notes: decisions that were taken while the model was read.
@@ -239,6 +287,7 @@ class Manifest:
     build: BuildRecord | None
     interface: Interface | None
     layers: tuple[LayerInfo, ...]
+    coded: tuple[CodedLayer, ...]
     models: tuple[ModelFile, ...]
     fallbacks: tuple[str, ...]
     notes: tuple[str, ...]

@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,16 @@ from edgekit.errors import InvalidModelError, UnsupportedError, UsageError
 from edgekit.model import Model
 from edgekit.program.ir import Array
 
+if TYPE_CHECKING:
+    from edgekit.quantize.converted import ConvertedModule
+
 Calibration = Path | str | Mapping[str, Array] | Array
+
+CONVERTED = "edgekit.quantize.converted"
+"""Package of what is quantised in torch and deployed as it is."""
+
+BREVITAS = "brevitas"
+"""Package of layers that are read instead of captured."""
 
 _WAYS = (
     "give example_inputs, --shape NAME=1,3,32,32 for every argument, a factory that returns "
@@ -37,6 +46,18 @@ def is_factory(model: object) -> bool:
     (True, False)
     """
     return isinstance(model, str) and ":" in model and not Path(model).exists()
+
+
+def converted_of(model: object) -> ConvertedModule | None:
+    """A model that is a converted module, as such; None where it is something else.
+
+    Whoever has one has imported its package; nothing is imported for others.
+    """
+    if f"{CONVERTED}.module" not in sys.modules:
+        return None
+    from edgekit.quantize.converted import ConvertedModule
+
+    return model if isinstance(model, ConvertedModule) else None
 
 
 def read_module(
@@ -87,14 +108,28 @@ def read_module(
         shapes = dict(configuration.input_shapes)
         captured = capture.capture_exported(model, name=name, input_shapes=shapes)
         return captured, _record(name, captured)
+    if (converted := converted_of(model)) is not None:
+        return converted.model, _record(name, converted.model)
     if not capture.is_module(model):
         _refuse(model)
     if example_inputs is not None and configuration.input_shapes:
         raise UsageError("give example_inputs or input shapes, not both: examples have shapes")
     if example_inputs is None:
         example_inputs = _example(model, configuration, at_hand, calibration)
-    captured = capture.capture(model, example_inputs, name=name)
+    module: Any = model
+    if BREVITAS in sys.modules:
+        module = _without_brevitas(model, example_inputs, configuration)
+    captured = capture.capture(module, example_inputs, name=name)
     return captured, _record(name, captured)
+
+
+def _without_brevitas(model: Any, example_inputs: object, configuration: Configuration) -> Any:
+    """A network of plain layers where there are Brevitas layers; any other as it is."""
+    from edgekit.quantize.training.brevitas import from_brevitas, is_brevitas
+
+    if not is_brevitas(model):
+        return model
+    return from_brevitas(model, example_inputs, allow_fallback=configuration.allow_fallback)
 
 
 def _refuse(model: object) -> NoReturn:

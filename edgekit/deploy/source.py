@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edgekit.deploy.data import Samples, samples_for
 from edgekit.deploy.manifest import CalibrationUse, Configuration, ModelRecord
 from edgekit.deploy.modules import Calibration as Calibration
 from edgekit.deploy.modules import (
+    converted_of,
     is_factory,
     read_module,
     read_pt2,
@@ -19,9 +20,8 @@ from edgekit.deploy.modules import (
 from edgekit.errors import InvalidModelError, UsageError
 from edgekit.model import Model
 from edgekit.model import load as load_onnx
-from edgekit.model.domain import DOMAIN
+from edgekit.model.domain import DOMAIN, FUNCTIONS
 from edgekit.model.nodes import is_op
-from edgekit.model.passes.expand_quantizers import QUANTIZER
 from edgekit.program import serialize, tflite
 from edgekit.program.ir import DType, Program
 from edgekit.program.lowering import lower
@@ -29,6 +29,9 @@ from edgekit.program.verify import verify
 from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
 from edgekit.targets.target import JETSON, Target
+
+if TYPE_CHECKING:
+    from edgekit.quantize.converted import ConvertedModule
 
 FLOAT = ("float16", "float32")
 """Precisions that need no calibration."""
@@ -77,7 +80,7 @@ def read_source(
 
     Args:
         model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, ``package.module:factory``, a
-            ``torch.nn.Module`` or an ``ExportedProgram``.
+            ``torch.nn.Module`` (a converted one is deployed as it is) or an ``ExportedProgram``.
         target: what to deploy to.
         configuration: of the export.
         calibration: samples that quantise a float Model, None for none.
@@ -94,6 +97,9 @@ def read_source(
     if is_factory(model) or not isinstance(model, str | Path):
         if configuration.dequantize_weights:
             raise UsageError("dequantize_weights is for hybrid .tflite files")
+        if (converted := converted_of(model)) is not None:
+            given = (calibration, example_inputs, weights)
+            return _converted(converted, given, target, configuration)
         captured, record = read_module(
             model, configuration, calibration, example_inputs=example_inputs, weights=weights
         )
@@ -118,6 +124,37 @@ def read_source(
     shapes = dict(configuration.input_shapes)
     loaded = load_onnx(path, input_shapes=shapes or None)
     return _from_model(loaded, target, configuration, calibration, record)
+
+
+def _converted(
+    module: ConvertedModule,
+    given: tuple[object, ...],
+    target: Target,
+    configuration: Configuration,
+) -> Source:
+    """A converted module: its own Program, as it ran in torch.
+
+    Raises:
+        UsageError: options that belong to models which are yet to be quantised.
+        UnsupportedError: operators that the target cannot run.
+    """
+    asked = configuration.precision in FLOAT or configuration.input_shapes or configuration.state
+    if asked or any(what is not None for what in given):
+        raise UsageError(
+            "a converted module is deployed as it is: leave calibration data, example inputs, "
+            "input shapes, state, weights and float precisions out"
+        )
+    legality.check(module.program, target)
+    digest = hashlib.sha256(module.model.to_bytes()).hexdigest()
+    program = module.program.replace(name=configuration.name)
+    return Source(
+        program,
+        None,
+        ModelRecord(type(module).__name__, digest, "torch"),
+        fallbacks=_float_operations(program),
+        notes=module.model.notes,
+        quantised_model=module.model,
+    )
 
 
 def take_program(program: Program, target: Target, configuration: Configuration) -> Source:
@@ -253,7 +290,7 @@ def _from_model(
 def _is_quantised(model: Model) -> bool:
     """Whether a Model quantises activations or weights on its own."""
     return any(
-        is_op(node, "QuantizeLinear") or (node.domain, node.op_type) == (DOMAIN, QUANTIZER)
+        is_op(node, "QuantizeLinear") or (node.domain == DOMAIN and node.op_type in FUNCTIONS)
         for node in model.ir.graph
     )
 

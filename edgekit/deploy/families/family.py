@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekit.deploy.manifest import (
     BuildRecord,
+    CodedLayer,
     Configuration,
     Interface,
     MemoryRecord,
@@ -49,6 +50,7 @@ class Parts:
         memory: what the generated library needs.
         interface: of the generated library.
         layers: of the generated library.
+        coded: layers with packed weights.
         build: the compiler.
         models: the network for other runtimes.
         notes: what the user should hear of.
@@ -59,6 +61,7 @@ class Parts:
     memory: MemoryRecord | None = None
     interface: Interface | None = None
     layers: tuple[LayerInfo, ...] = ()
+    coded: tuple[CodedLayer, ...] = ()
     build: BuildRecord | None = None
     models: tuple[ModelFile, ...] = ()
     notes: tuple[str, ...] = ()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from edgekit.deploy.benchmark import seeded_inputs
+from edgekit.deploy.comparison import coded_layers
 from edgekit.deploy.families import library
 from edgekit.deploy.families.family import Family, Job, Parts
 from edgekit.deploy.manifest import ModelFile
 from edgekit.deploy.ondevice import OnDevice
 from edgekit.deploy.readme import jetson_readme
+from edgekit.errors import UnsupportedError
 from edgekit.model.load import load
 from edgekit.model.model import Model
 from edgekit.program.ir import Array, Program
@@ -26,6 +28,7 @@ def _build(job: Job) -> Parts:
     Nothing here runs TensorRT: engines are built on the device.
     """
     assert job.target.module is not None
+    _refuse_coded(job)
     source, configuration = job.source, job.configuration
     asked = configuration.precision
     made = package(
@@ -57,6 +60,22 @@ def _build(job: Job) -> Parts:
         notes=made.notes,
         ondevice=OnDevice(program, scripts=device_scripts()),
     )
+
+
+def _refuse_coded(job: Job) -> None:
+    """Packed weights are for generated C; TensorRT has formats of its own.
+
+    Raises:
+        UnsupportedError: lists the layers, and what the module runs.
+    """
+    coded = coded_layers(job.source.program)
+    if coded:
+        lines = "\n".join(f"  {layer.operation}: {layer.format}" for layer in coded)
+        raise UnsupportedError(
+            f"{job.target.name} cannot run these formats of weights:\n{lines}\n"
+            "it runs int8 (of a float model with calibration data, or int8 weights of its own), "
+            "float16 and float32"
+        )
 
 
 def _model(job: Job) -> Model:

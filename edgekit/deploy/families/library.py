@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.deploy.benchmark import seeded_inputs
+from edgekit.deploy.comparison import Opener, coded_layers, counted
 from edgekit.deploy.families.family import Job
 from edgekit.deploy.layout import REFERENCE, SOURCES, VECTORS
-from edgekit.deploy.manifest import Interface, MemoryRecord, VectorCheck
+from edgekit.deploy.manifest import CodedLayer, Interface, MemoryRecord, VectorCheck
 from edgekit.deploy.session import Session
 from edgekit.errors import VerificationError
 from edgekit.program import serialize
@@ -122,6 +124,39 @@ def check_vectors(
                     )
         stack = session.stack_bytes()
     return VectorCheck(device, COUNT, True), stack
+
+
+def count_coded(
+    job: Job, emission: Emission, device: str, own: Callable[[], Machine], opened: Opener
+) -> tuple[tuple[CodedLayer, ...], tuple[str, ...]]:
+    """The layers with packed weights, beside int8 where that is wanted.
+
+    Args:
+        job: the export.
+        emission: the generated code.
+        device: where it is counted.
+        own: opens the generated code there.
+        opened: builds another library for the same target and opens it there.
+
+    Returns:
+        The layers, and what the user should hear of.
+    """
+    layers = coded_layers(emission.program)
+    if not layers or not job.configuration.compare_int8:
+        return layers, ()
+    folder = job.stage / "int8"
+    try:
+        return counted(
+            emission,
+            own(),
+            opened,
+            folder,
+            device=device,
+            features=job.target.features,
+            seed=job.configuration.seed,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def unchecked() -> VectorCheck:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
+from edgekit.deploy.comparison import coded_layers
 from edgekit.deploy.families import library
 from edgekit.deploy.families.family import Family, Job, Parts
 from edgekit.deploy.layout import SOURCES
@@ -17,6 +20,8 @@ from edgekit.program import tflite
 from edgekit.program.to_onnx import to_onnx
 from edgekit.targets.arm_cpu.shared import build_shared
 from edgekit.targets.arm_cpu.toolchain import CrossToolchain, find_cross
+from edgekit.targets.library import Library
+from edgekit.targets.machine import Machine
 from edgekit.targets.target import Target
 
 ONNX, TFLITE, FLOAT = "model.onnx", "model.tflite", "float.onnx"
@@ -39,6 +44,7 @@ def _native(job: Job) -> Parts:
         memory=library.memory_of(emission),
         interface=library.interface_of(emission),
         layers=emission.layers,
+        coded=coded_layers(emission.program),
         models=models,
         notes=notes,
     )
@@ -47,17 +53,25 @@ def _native(job: Job) -> Parts:
 def _cross(job: Job) -> Parts:
     """Another machine: a shared object that needs no C library, run here by an emulator."""
     assert job.target.cpu is not None
+    cpu = job.target.cpu
     emission = library.emit_library(job)
     work = job.stage / "work"
-    built = build_shared(emission.library, job.target.cpu, folder=work, toolchain=job.tools)
+    built = build_shared(emission.library, cpu, folder=work, toolchain=job.tools)
     arrays = library.write_library(job, emission)
     (job.stage / built.path.name).write_bytes(built.path.read_bytes())
     device = job.target.devices[0]
-    machine = open_library(emission.library, job.target, device, built)
-    check, stack = library.check_vectors(emission, machine, device, arrays)
+
+    def opened(other: Library, folder: Path) -> Machine:
+        twin = build_shared(other, cpu, folder=folder, toolchain=job.tools)
+        return open_library(other, job.target, device, twin)
+
+    own = partial(open_library, emission.library, job.target, device, built)
+    check, stack = library.check_vectors(emission, own(), device, arrays)
+    coded, uncounted = library.count_coded(job, emission, device, own, opened)
     shutil.rmtree(work)
     assert built.build is not None
     models, notes = _models(job)
+    notes += uncounted
     with (job.stage / "README.md").open("a", encoding="utf-8", newline="\n") as readme:
         readme.write(
             processor_section(job.target, library=built.path.name, models=models, notes=notes)
@@ -72,6 +86,7 @@ def _cross(job: Job) -> Parts:
         ),
         interface=library.interface_of(emission),
         layers=emission.layers,
+        coded=coded,
         build=BuildRecord(built.build.toolchain, built.build.version, built.build.flags),
         models=models,
         notes=notes,
