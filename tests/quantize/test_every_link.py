@@ -1,0 +1,136 @@
+"""Formats through the whole chain: NumPy, torch, host C and emulated cores give the same bits.
+
+A generated network per format, and a network of many formats over hundreds of recorded windows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.deploy.data import samples_for
+from edgekit.program.interpret import Interpreter
+from edgekit.program.ir import Array, Boundary
+from edgekit.targets.arm_cpu.cpus import CPUS
+from edgekit.targets.arm_cpu.machine import SharedMachine
+from edgekit.targets.c.emit import Emission, emit
+from edgekit.targets.host import HostMachine
+from edgekit.targets.image import build_image
+from edgekit.targets.machine import Machine
+from edgekit.targets.target import target
+from tests.cases.case import Case
+from tests.support.chain import STRICT, assert_identical, combine, emulate, run_machine
+from tests.support.coded_network import FORMATS, coded_network
+from tests.support.shared import shared_of
+
+SAMPLES = 3
+
+WINDOWS = 500
+
+MIXED = {
+    "features.0.0": "w4a8",
+    "features.1.0": "w158a8",
+    "features.2.0": "shift3a8",
+    "features.3.0": "fp4-e2m1-g32a8",
+    "classifier": "nvfp4a8",
+}
+"""A format of another kind for every layer of the activity network."""
+
+
+@cache
+def networks() -> tuple[Emission, list[dict[str, Array]], list[dict[str, Array]]]:
+    """A network per format as one library, its inputs, and the interpreter's outputs."""
+    cases = []
+    for number, weights in enumerate(FORMATS):
+        program = coded_network(weights, seed=number)
+        (given,), (result,) = program.inputs, program.outputs
+        named = program.replace(
+            inputs=(Boundary(given.tensor, "x", given.source_shape),),
+            outputs=(Boundary(result.tensor, "y", result.source_shape),),
+        )
+        cases.append(Case(weights, named, seed=number, samples=SAMPLES))
+    program, samples = combine(cases, "formats")
+    interpreter = Interpreter(program)
+    return emit(program, version="test"), samples, [interpreter.run(s) for s in samples]
+
+
+def check(machine: Machine) -> None:
+    """The machine gives the interpreter's outputs."""
+    emission, samples, wanted = networks()
+    for sample, want in zip(samples, wanted, strict=True):
+        assert_identical(want, run_machine(machine, emission, sample))
+    machine.close()
+
+
+@pytest.mark.torch
+@pytest.mark.needs("torch")
+def test_torch() -> None:
+    """The converted module's own execution, all samples at once."""
+    import torch
+
+    from edgekit.quantize.converted.batched import BatchedProgram
+
+    emission, samples, wanted = networks()
+    program = emission.program
+    batch = {
+        b.tensor: torch.from_numpy(np.stack([s[b.name] for s in samples])) for b in program.inputs
+    }
+    results, _ = BatchedProgram(program)(batch)
+    for boundary in program.outputs:
+        got = results[boundary.tensor].numpy()
+        assert np.array_equal(got, np.stack([w[boundary.name] for w in wanted])), boundary.name
+
+
+@pytest.mark.needs("cc")
+def test_host() -> None:
+    """Compiled here, every warning an error."""
+    check(HostMachine(networks()[0].library, flags=STRICT))
+
+
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m33"])
+@pytest.mark.needs("cortex-m compiler")
+def test_microcontrollers(core: str, tmp_path: Path) -> None:
+    """Emulated."""
+    check(emulate(build_image(networks()[0].library, target(core), folder=tmp_path)))
+
+
+@pytest.mark.needs("aarch64 compiler")
+def test_aarch64() -> None:
+    """The shared object that ships, emulated."""
+    library = networks()[0].library
+    check(SharedMachine(library, CPUS["aarch64"], shared_of(library, "aarch64")))
+
+
+@pytest.mark.torch
+@pytest.mark.needs("torch", "cortex-m compiler")
+def test_recorded_windows(data_folder: Path, tmp_path: Path) -> None:
+    """Torch and the artifact on the emulated board agree on every logit of hundreds of windows."""
+    import torch
+
+    import edgekit
+    from edgekit.model.capture import capture
+    from edgekit.quantize import ConvertedModule, Recipe, quantize_model
+    from edgekit.zoo import har_cnn
+
+    with np.load(data_folder / "har" / "wisdm_watch7_w40.npz") as arrays:
+        kept = arrays["X"][:: len(arrays["X"]) // WINDOWS][:WINDOWS]
+        x = (kept * arrays["scale"]).astype(np.float32).transpose(0, 2, 1)
+    x = x / np.abs(x).std(axis=(0, 2), keepdims=True)
+    assert x.shape == (WINDOWS, 6, 40)
+    torch.manual_seed(0)
+    model = capture(har_cnn().eval(), torch.from_numpy(x[:1]), name="har")
+    (name,) = (str(value.name) for value in model.ir.graph.inputs)
+    recipe = Recipe.parse(MIXED, keep_ends=False)
+    converted = ConvertedModule.from_model(quantize_model(model, recipe, {name: x[::8]}))
+    artifact = edgekit.export(converted, target="nucleo-l4r5zi", output=tmp_path / "board")
+    assert len({layer.format for layer in artifact.manifest.coded}) == len(MIXED)
+    codes = converted.codes(torch.from_numpy(x))
+    assert isinstance(codes, torch.Tensor)
+    assert len(np.unique(codes.numpy())) > 20
+    (inputs,) = samples_for(converted.program, x).inputs.values()
+    with artifact.open("emulator") as session:
+        for sample, want in zip(inputs, codes.numpy(), strict=True):
+            assert np.array_equal(session.run(sample), want[np.newaxis])
