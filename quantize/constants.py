@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from edgekit.program.ir import Array, Quantization
 from edgekit.quantize.observers import affine_quantization
 
-_BIAS_LIMIT = 2.0**30
+BIAS_LIMIT = 2.0**30
 """Largest magnitude of an int32 bias; the sum of products gets the rest."""
 
-_DEAD_CHANNEL_BIAS = 2.0**23
-"""Magnitude of the bias of a channel whose weights are all zero: precise and far from overflow."""
+WIDE_BIAS_LIMIT = 2.0**52
+"""The same where products are summed in int64: of integers beyond int8, and of groups."""
+
+DEAD_ROW_BIAS = 2.0**23
+"""Magnitude of the bias of a row (an output channel) of zeros: precise and far from overflow."""
 
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
@@ -59,7 +62,7 @@ def quantize_weights(
     largest = np.abs(weights.astype(np.float64)).max(axis=rest)
     offset = np.zeros(channels) if bias is None else np.abs(bias.astype(np.float64))
     offset = offset.reshape(-1, channels).max(axis=0)
-    limit = np.where(largest > 0, _BIAS_LIMIT, _DEAD_CHANNEL_BIAS)
+    limit = np.where(largest > 0, BIAS_LIMIT, DEAD_ROW_BIAS)
     needed = np.maximum(largest / 127, offset / (x_scale * limit))
     scale = np.where(needed > 0, np.maximum(needed, _SMALLEST_SCALE), 1.0).astype(np.float32)
 

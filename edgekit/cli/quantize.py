@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from edgekit.cli.export import _arguments, _shapes, _states
+from edgekit.cli.options import read_arguments, read_shapes, read_states
+from edgekit.cli.quantize_options import Configured, read_config
 from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.deploy import modules
 from edgekit.deploy.data import read_arrays, samples_for
@@ -42,29 +42,6 @@ MARK = "edgekit.quantize"
 
 Tell = Any
 """Called with a layer's name, and steps done and in all for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Configured:
-    """The resolved options: of the file, then of the flags."""
-
-    precision: Any = None
-    calibration: str | None = None
-    output: str | None = None
-    method: str = "rtn"
-    observer: str = "minmax"
-    bias_correction: bool = False
-    equalize: bool = False
-    seed: int = 0
-    calibration_limit: int | None = None
-    keep_ends: bool | None = None
-    budget_bytes: int | None = None
-    metric: str = "mse"
-    allow_fallback: bool = False
-    weights: str | None = None
-    input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    factory_args: tuple[tuple[str, str], ...] = ()
-    state: tuple[tuple[str, str], ...] = ()
 
 
 def quantize(
@@ -166,11 +143,11 @@ def quantize(
         "metric": metric,
         "allow_fallback": allow_fallback,
         "weights": None if weights is None else str(weights),
-        "input_shapes": tuple(_shapes(shape).items()) if shape else None,
-        "factory_args": tuple(_arguments(factory_arg).items()) if factory_arg else None,
-        "state": tuple(_states(state).items()) if state else None,
+        "input_shapes": tuple(read_shapes(shape).items()) if shape else None,
+        "factory_args": tuple(read_arguments(factory_arg).items()) if factory_arg else None,
+        "state": tuple(read_states(state).items()) if state else None,
     }
-    options = _read_config(config) if config is not None else {}
+    options = read_config(config) if config is not None else {}
     options |= {key: value for key, value in flags.items() if value is not None}
     configured = Configured(**options)
     if not configured.precision:
@@ -337,44 +314,11 @@ def _check_destination(configured: Configured) -> None:
         raise OutputError(f"{path} exists and is not of edgekit quantize; choose another output")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """Options from a TOML file.
-
-    Raises:
-        UsageError: it cannot be read, is no TOML, holds an unknown key or a value of another kind.
-    """
-    try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: is not TOML: {error}") from error
-    kinds = _KINDS | {"input_shapes": dict, "factory_args": dict, "state": dict}
-    unknown = sorted(options.keys() - kinds.keys())
-    if unknown:
-        raise UsageError(f"{path}: unknown keys {unknown}; known: {sorted(kinds)}")
-    for key, value in options.items():
-        if not isinstance(value, kinds[key]):
-            raise UsageError(f"{path}: {key} is {value!r}, which is of another kind")
-        if kinds[key] is dict:
-            pairs = value.items()
-            options[key] = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in pairs)
-    return options
-
-
-_KINDS: dict[str, Any] = {
-    "precision": (str, dict),
-    **dict.fromkeys(("calibration", "output", "method", "observer", "metric", "weights"), str),
-    **dict.fromkeys(("bias_correction", "equalize", "keep_ends", "allow_fallback"), bool),
-    **dict.fromkeys(("seed", "calibration_limit", "budget_bytes"), int),
-}
-"""What a value of the configuration file is, by key."""
-
-
 def _show_result(result: PostTraining, facts: Mapping[str, Any], style: Format) -> None:
     if style is Format.JSON:
         show(json.dumps({**facts, **result.to_dict()}, indent=2) + "\n")
         return
+    tied = any(layer.tied_to is not None for layer in result.layers)
     rows = [
         {
             "layer": layer.name,
@@ -386,6 +330,8 @@ def _show_result(result: PostTraining, facts: Mapping[str, Any], style: Format) 
             "effective_bits": layer.effective_bits,
             "error_rounded": layer.error_rounded,
             "error": layer.error,
+            # These bytes are another layer's, and count there.
+            **({"weights_of": layer.tied_to} if tied else {}),
         }
         for layer in result.layers
     ]

@@ -18,6 +18,7 @@ from edgekit.deploy.benchmark import seeded_inputs
 from edgekit.deploy.manifest import CodedLayer
 from edgekit.deploy.session import Session
 from edgekit.errors import EdgekitError
+from edgekit.formats.factors import NAMED_FACTORS
 from edgekit.formats.format import SPECIAL
 from edgekit.program.fixed_point import MULTIPLIER_BITS, Requant
 from edgekit.program.ir import Array, DType, Operation, Program, Tensor
@@ -53,7 +54,7 @@ def format_name(coding: Coding) -> str:
         ):
             return name
     group = f"-g{coding.group}" if coding.group else ""
-    factors = "" if coding.factors in ("none", "uint8") else f"-{coding.factors}"
+    factors = f"-{coding.factors}" if coding.factors in NAMED_FACTORS else ""
     return f"{coding.element}{group}{factors}"
 
 
@@ -72,7 +73,7 @@ def coded_layers(program: Program) -> tuple[CodedLayer, ...]:
                 format=format_name(coding),
                 weights=rows * columns,
                 packed_bytes=packed,
-                effective_bits=8 * packed / (rows * columns),
+                packed_bits=8 * packed / (rows * columns),
                 macs=operation.operator.macs(*program.types(operation.inputs)),
             )
         )

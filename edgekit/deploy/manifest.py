@@ -174,7 +174,8 @@ class CodedLayer:
         weights: how many.
         packed_bytes: of weights and group factors in the weight section; as int8 they would take
             `weights` bytes. Multipliers of the channels, which int8 has too, do not count.
-        effective_bits: of these bytes, per weight.
+        packed_bits: of these bytes, per weight. Fewer than the effective bits of the format, where
+            the scales of rows count.
         macs: multiply-accumulates.
         instructions: issued on the target's core for one seeded input, counted in emulation; None
             where they were not counted.
@@ -185,7 +186,7 @@ class CodedLayer:
     format: str
     weights: int
     packed_bytes: int
-    effective_bits: float
+    packed_bits: float
     macs: int
     instructions: int | None = None
     int8_instructions: int | None = None

@@ -20,11 +20,11 @@ from edgekit.deploy.modules import (
 from edgekit.errors import InvalidModelError, UsageError
 from edgekit.model import Model
 from edgekit.model import load as load_onnx
-from edgekit.model.domain import DOMAIN, FUNCTIONS
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN, FUNCTIONS
 from edgekit.model.nodes import is_op
 from edgekit.program import serialize, tflite
 from edgekit.program.ir import DType, Program
-from edgekit.program.lowering import lower
+from edgekit.program.lowering import lower, lower_noted
 from edgekit.program.verify import verify
 from edgekit.quantize.static import calibration_record, quantize_static
 from edgekit.targets import legality
@@ -239,18 +239,20 @@ def _from_model(
             raise UsageError(
                 f"{record.file} is quantised; {configuration.precision} cannot be had from it"
             )
-        program = _lowered(model, target, configuration)
+        program, notes = _lowered(model, target, configuration)
         fallbacks = _float_operations(program)
-        return Source(program, None, record, None, fallbacks, model.notes, quantised_model=model)
+        notes = model.notes + notes
+        return Source(program, None, record, None, fallbacks, notes, quantised_model=model)
     if configuration.precision in FLOAT:
         if calibration is not None and record.format != "torch":
             raise UsageError(
                 f"{configuration.precision} needs no calibration data; leave it out or ask for int8"
             )
-        program = _lowered(model, target, configuration)
-        return Source(program, None, record, notes=model.notes, float_model=model)
+        program, notes = _lowered(model, target, configuration)
+        return Source(program, None, record, notes=model.notes + notes, float_model=model)
     state = dict(configuration.state) or None
-    reference = lower(model, state=state).replace(name=configuration.name)
+    # Coded weights alone are no reason to refuse: calibration makes the rest integers.
+    reference = lower(model, allow_fallback=True, state=state).replace(name=configuration.name)
     if calibration is None:
         raise UsageError(
             f"{record.file} is a float model: give calibration data for int8 (--calib FILE.npz, "
@@ -273,14 +275,14 @@ def _from_model(
         seed=configuration.seed,
         limit=configuration.calibration_limit,
     )
-    program = _lowered(quantised, target, configuration)
+    program, notes = _lowered(quantised, target, configuration)
     return Source(
         program,
         reference,
         record,
         CalibrationUse(used.sha256, used.samples, used.observer, used.seed),
         _float_operations(program),
-        model.notes,
+        model.notes + notes,
         float_model=model,
         quantised_model=quantised,
         samples=samples,
@@ -288,22 +290,26 @@ def _from_model(
 
 
 def _is_quantised(model: Model) -> bool:
-    """Whether a Model quantises activations or weights on its own."""
+    """Whether a Model quantises activations on its own; coded weights alone leave them float."""
+    ours = FUNCTIONS.keys() - set(DEQUANTIZERS)
     return any(
-        is_op(node, "QuantizeLinear") or (node.domain == DOMAIN and node.op_type in FUNCTIONS)
+        is_op(node, "QuantizeLinear") or (node.domain == DOMAIN and node.op_type in ours)
         for node in model.ir.graph
     )
 
 
-def _lowered(model: Model, target: Target, configuration: Configuration) -> Program:
-    """The Program of a Model, under the network's name, checked against the target."""
-    program = lower(
+def _lowered(
+    model: Model, target: Target, configuration: Configuration
+) -> tuple[Program, tuple[str, ...]]:
+    """The Program of a Model, under the network's name, checked against the target; and notes."""
+    lowered = lower_noted(
         model,
         allow_fallback=configuration.allow_fallback,
         state=dict(configuration.state) or None,
-    ).replace(name=configuration.name)
+    )
+    program = lowered.program.replace(name=configuration.name)
     legality.check(program, target)
-    return program
+    return program, lowered.notes
 
 
 def _float_operations(program: Program) -> tuple[str, ...]:

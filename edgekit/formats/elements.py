@@ -54,6 +54,23 @@ def _shift(bits: int) -> Element:
     return Element(name=f"shift{bits}", bits=bits, integers=integers, ties="smaller")
 
 
+def minifloat_magnitudes(exponent: int, mantissa: int) -> tuple[int, ...]:
+    """What the codes behind a sign mean, in units of the smallest number above 0.
+
+    Args:
+        exponent: bits of it.
+        mantissa: bits of it; codes whose exponent is 0 are subnormal.
+
+    >>> minifloat_magnitudes(2, 1)
+    (0, 1, 2, 3, 4, 6, 8, 12)
+    """
+    steps = 2**mantissa
+    return tuple(
+        code if code < steps else (steps + code % steps) << (code // steps - 1)
+        for code in range(2 ** (exponent + mantissa))
+    )
+
+
 def _minifloat(
     exponent: int, mantissa: int, unused: Literal["none", "nan", "ieee"] = "none"
 ) -> Element:
@@ -65,12 +82,8 @@ def _minifloat(
         unused: codes that mean no number. ``nan``: all ones behind the sign; ``ieee``: the
             largest exponent.
     """
-    steps = 2**mantissa
-    magnitudes: list[int | None] = [
-        code if code < steps else (steps + code % steps) << (code // steps - 1)
-        for code in range(2 ** (exponent + mantissa))
-    ]
-    missing = {"none": 0, "nan": 1, "ieee": steps}[unused]
+    magnitudes: list[int | None] = [*minifloat_magnitudes(exponent, mantissa)]
+    missing = {"none": 0, "nan": 1, "ieee": 2**mantissa}[unused]
     if missing:
         magnitudes[-missing:] = [None] * missing
     negative = [None if magnitude is None else -magnitude for magnitude in magnitudes]

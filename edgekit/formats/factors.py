@@ -120,6 +120,12 @@ FACTORS: dict[str, Factors] = {
 }
 """Every kind of group factors by name."""
 
+PLAIN_FACTORS: FactorName = "uint8"
+"""What groups have whose format names nothing else."""
+
+NAMED_FACTORS = tuple(name for name in FACTORS if name not in ("none", PLAIN_FACTORS))
+"""What the name of a format says."""
+
 
 def factor_codes(factors: Array, kind: FactorName) -> Bytes:
     """uint8[R, G] codes of int32[R, G] factors of this kind."""

@@ -14,7 +14,7 @@ from edgekit.errors import InvalidDataError, UsageError
 from edgekit.formats.coded import Coded, Packed, check_scale
 from edgekit.formats.element import Element
 from edgekit.formats.elements import ELEMENTS
-from edgekit.formats.factors import FACTORS, FactorName
+from edgekit.formats.factors import FACTORS, NAMED_FACTORS, PLAIN_FACTORS, FactorName
 from edgekit.formats.group_scales import GROUP_SCALES
 from edgekit.formats.groups import group_count, spread
 from edgekit.formats.scales import RULES, Rule, nearest_integers
@@ -29,6 +29,9 @@ LARGEST_WEIGHT = np.float32(2.0**126)
 
 _SCALE_BITS = 32
 _FACTOR_BITS = 8
+
+_SHARING: dict[str, Granularity] = {"t": "tensor", "c": "channel"}
+"""Modifiers that say what shares a scale."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class Format:
         changes: dict[str, Any] = {name: value for field in fields for name, value in field.items()}
         if "group" in changes:
             # Groups have factors; a modifier may name another kind.
-            changes = {"factors": "uint8", **changes}
+            changes = {"factors": PLAIN_FACTORS, **changes}
         return replace(known[base], **changes)
 
     def __str__(self) -> str:
@@ -135,7 +138,7 @@ class Format:
             parts.append(f"g{self.group}")
         elif self.granularity != default.granularity:
             parts.append(self.granularity[0])
-        if self.factors not in ("none", "uint8"):
+        if self.factors in NAMED_FACTORS:
             parts.append(self.factors)
         if self.rule != default.rule:
             parts.append(self.rule)
@@ -328,15 +331,16 @@ def _modifier(text: str, whole: str) -> dict[str, Any]:
     """What one modifier of a format's name changes."""
     if re.fullmatch(r"g[1-9]\d{0,5}", text):
         return {"granularity": "group", "group": int(text[1:])}
-    if text in ("t", "c"):
-        return {"granularity": {"t": "tensor", "c": "channel"}[text]}
+    if text in _SHARING:
+        return {"granularity": _SHARING[text]}
     if text in RULES:
         return {"rule": text}
-    if text in ("shift", "e4m3"):
+    if text in NAMED_FACTORS:
         return {"factors": text}
     raise UsageError(f"no modifier {text!r} of weight formats, in {whole!r}; {_grammar()}")
 
 
 def _grammar() -> str:
     names = ", ".join((*ELEMENTS, *SPECIAL))
-    return f"formats: {names}; modifiers: -gN, -t, -c, -shift, -e4m3, -{', -'.join(RULES)}"
+    modifiers = ", ".join(f"-{name}" for name in ("gN", *_SHARING, *NAMED_FACTORS, *RULES))
+    return f"formats: {names}; modifiers: {modifiers}"

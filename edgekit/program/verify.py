@@ -13,7 +13,7 @@ Rules:
 8. State is read from a tensor nobody writes, and written from a computed one of the same type that
    is no reshape of state (all states change at once, after the step).
 9. Coded weights, their factors and their integer bias are constants, hold nothing that their
-   formats cannot, and no total can overflow its accumulator.
+   formats cannot, and no total can overflow its accumulator or its requantisation.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def _coded_problem(program: Program, op: Operation, coding: Coding) -> str | Non
     rows = op.operator.weight_rows(w)
     if bias is not None and bias.dtype.kind == "f":
         bias = None  # added behind the total
-    return constants_problem(coding, rows, factors=factors, bias=bias)
+    requant = getattr(op.operator, "requant", None)
+    return constants_problem(coding, rows, factors=factors, bias=bias, requant=requant)
 
 
 def signature_problem(ports: tuple[str, ...], given: tuple[str | None, ...]) -> str | None:

@@ -56,4 +56,4 @@ def _dynamic_quantize(operator: DynamicQuantize, inputs: Inputs) -> tuple[Tensor
 @executor(Binarize)
 def _binarize(operator: Binarize, inputs: Inputs) -> tuple[Tensor, ...]:
     positive = given(inputs[0]) >= operator.x_zero_point
-    return (2 * positive.to(torch.int8) - 1,)
+    return ((2 * positive.to(torch.int8) - 1) * operator.level,)

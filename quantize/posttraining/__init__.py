@@ -5,10 +5,12 @@
 """
 
 from edgekit.quantize.posttraining.adaround import RoundingSettings
+from edgekit.quantize.posttraining.costs import Sensitivity
 from edgekit.quantize.posttraining.method import Method
-from edgekit.quantize.posttraining.quantize import Options, post_training, quantize_model
+from edgekit.quantize.posttraining.options import Options
+from edgekit.quantize.posttraining.quantize import post_training, quantize_model
 from edgekit.quantize.posttraining.result import LayerResult, PostTraining
-from edgekit.quantize.posttraining.sensitivity import Sensitivity, sensitivity
+from edgekit.quantize.posttraining.sensitivity import sensitivity
 
 __all__ = [
     "LayerResult",

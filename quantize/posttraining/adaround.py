@@ -2,6 +2,20 @@
 
 Sources: Nagel et al. 2020, "Up or Down?", arXiv 2004.10568; the scale-aware form for grids whose
 steps grow with the magnitude: "FP4DiT", 2025, arXiv 2503.15465.
+
+This is layer-wise: every layer for itself, in execution order, NumPy only. Blocks of layers are
+reconstructed together, through their activations, by
+:mod:`edgekit.quantize.training.reconstruct`, which needs torch.
+
+The objective differs from the papers' in this:
+
+1. The error is that of the layer's sums, in front of its activation function; Nagel et al. apply
+   the function to both sides, FP4DiT takes a block's outputs. So it is quadratic, and given by the
+   inputs' second moments.
+2. It is over all calibration samples in every step, where the papers draw batches.
+3. The regulariser counts every weight by the error that it adds when rounded at random, where the
+   papers have one constant.
+4. After learning single weights change sides while that lowers the error; the papers round only.
 """
 
 from __future__ import annotations

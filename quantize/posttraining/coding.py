@@ -11,17 +11,12 @@ from edgekit.formats import RULES, Coded, Format
 from edgekit.formats.group_scales import GROUP_SCALES
 from edgekit.formats.groups import spread
 from edgekit.model.nodes import Array
+from edgekit.quantize.constants import BIAS_LIMIT, DEAD_ROW_BIAS
 from edgekit.quantize.posttraining.adaround import Progress, RoundingSettings, adaround
 from edgekit.quantize.posttraining.gptq import gptq
 from edgekit.quantize.posttraining.grid import Grid
 from edgekit.quantize.posttraining.method import Method
 from edgekit.quantize.posttraining.objective import Objective
-
-_BIAS_LIMIT = 2.0**30
-"""Largest magnitude of a bias in steps of input and weight; the sum of products gets the rest."""
-
-_DEAD_ROW_BIAS = 2.0**23
-"""Magnitude of the bias of a row of zeros: precise and far from overflow."""
 
 
 def nearest(
@@ -78,10 +73,10 @@ def _with_room(coded: Coded, rows: Array, fmt: Format, offset: Array) -> Coded:
         dead |= ~coded.factors.any(axis=1)
     steps = coded.scale.astype(np.float64)
     if per_row:
-        steps = np.where(dead & (offset > 0), offset / _DEAD_ROW_BIAS, steps)
-        steps = np.maximum(steps, offset / _BIAS_LIMIT)
+        steps = np.where(dead & (offset > 0), offset / DEAD_ROW_BIAS, steps)
+        steps = np.maximum(steps, offset / BIAS_LIMIT)
     else:
-        steps = np.maximum(steps, offset.max(initial=0) / _BIAS_LIMIT)
+        steps = np.maximum(steps, offset.max(initial=0) / BIAS_LIMIT)
     scale = steps.astype(np.float32)
     if np.array_equal(scale, coded.scale):
         return coded

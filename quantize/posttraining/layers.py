@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir
@@ -18,6 +19,7 @@ from edgekit.model.nodes import (
     is_op,
     label,
     name_of,
+    only_use,
 )
 from edgekit.program.lowering.fusion import tail_of
 from edgekit.quantize.recipe import Position
@@ -27,6 +29,9 @@ _CONVOLUTIONS = {3: "Conv1d", 4: "Conv2d", 5: "Conv3d"}
 
 _CARRYING = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten")
 """Operators that an exporter puts between a weight and its layer."""
+
+Tie: TypeAlias = tuple[str, bool, float]
+"""See :attr:`Layer.tied`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,8 @@ class Layer:
         bias: float32 [R], beta of Gemm multiplied in; None for none.
         groups: how many groups of rows read different inputs.
         position: among the layers.
-        tied: name of the value of the weights, which several layers may share.
+        tied: what the rows are made of: name of the value of the weights, whether rows are its
+            columns, and the factor. Layers with the same share their weights.
     """
 
     name: str
@@ -55,7 +61,7 @@ class Layer:
     bias: Array | None
     groups: int
     position: Position
-    tied: str
+    tied: Tie
 
     @property
     def is_linear(self) -> bool:
@@ -110,19 +116,19 @@ def _layer(node: onnx_ir.Node, names: Mapping[str, str], position: Position) -> 
     value = get_input(node, 1)
     weights = const(value)
     assert weights is not None
-    kind, groups = "Linear", 1
+    kind, groups, turned, factor = "Linear", 1, False, 1.0
     bias = const(find_input(node, 2))
     if is_op(node, "Conv"):
         kind, groups = _CONVOLUTIONS.get(weights.ndim, "Conv"), get_int(node, "group", 1)
         rows = np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1)
     elif is_op(node, "Gemm"):
-        rows = weights if get_int(node, "transB", 0) else weights.T
-        rows = rows * np.float32(get_float(node, "alpha", 1.0))
+        turned, factor = not get_int(node, "transB", 0), get_float(node, "alpha", 1.0)
+        rows = (weights.T if turned else weights) * np.float32(factor)
         if bias is not None:
             scaled = bias.reshape(-1) * np.float32(get_float(node, "beta", 1.0))
             bias = np.broadcast_to(scaled, (rows.shape[0],))
     else:
-        rows = weights.reshape(weights.shape[0], -1).T
+        turned, rows = True, weights.reshape(weights.shape[0], -1).T
         added = const(tail_of(node).bias)
         bias = None if added is None else added.reshape(-1)
     return Layer(
@@ -133,26 +139,39 @@ def _layer(node: onnx_ir.Node, names: Mapping[str, str], position: Position) -> 
         bias=bias,
         groups=groups,
         position=position,
-        tied=name_of(value),
+        tied=(name_of(value), turned, factor),
     )
 
 
-def _source_names(graph: onnx_ir.Graph) -> dict[str, str]:
+def _source_names(source: onnx_ir.Graph) -> dict[str, str]:
     """What the layers are called, by the node's name: as their weights, or else their bias.
 
-    An exporter that transposes weights itself gives them a name of its own.
+    An exporter that transposes weights itself gives them a name of its own. A layer whose weights
+    an earlier one has is another module with a bias of its own, and the same module without.
     """
-    found = {}
-    for node in graph:
+    found, known = dict[str, str](), set[str]()
+    for node in source:
         if not is_op(node, "Conv", "Gemm", "MatMul"):
             continue
-        bias = tail_of(node).bias if is_op(node, "MatMul") else find_input(node, 2)
-        given = [(_stored(find_input(node, 1)), ".weight"), (_stored(bias), ".bias")]
+        bias = _added(node) if is_op(node, "MatMul") else find_input(node, 2)
+        weights = _stored(find_input(node, 1))
+        given = [(weights, ".weight"), (_stored(bias), ".bias")]
+        if weights in known:
+            given.reverse()
+        known.update({weights} if weights else ())
         modules = [name.removesuffix(end) for name, end in given if name and name.endswith(end)]
         others = [name for name, _ in given if name]
         if node.name and (modules or others):
             found[node.name] = (modules + others)[0]
     return found
+
+
+def _added(node: onnx_ir.Node) -> onnx_ir.Value | None:
+    """What is added to a node's result; the source may know no shapes yet."""
+    adding = only_use(node.outputs[0])
+    if adding is None or not is_op(adding, "Add"):
+        return None
+    return adding.inputs[1 if adding.inputs[0] is node.outputs[0] else 0]
 
 
 def _stored(value: onnx_ir.Value | None) -> str | None:

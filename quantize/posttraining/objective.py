@@ -147,7 +147,7 @@ class Moments:
         if columns > MAX_COLUMNS:
             raise InvalidDataError(
                 f"rows of {columns} weights are too long for their inputs' Gram matrix, "
-                f"must be {MAX_COLUMNS} at most; choose the method rtn or mse"
+                f"must be {MAX_COLUMNS} at most; choose the method rtn, mse or percentile"
             )
         if not (np.isfinite(real).all() and np.isfinite(quantised).all()):
             raise InvalidDataError("calibration data makes a layer's input infinite or NaN")

@@ -3,79 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 
-import numpy as np
 import onnx_ir
 
-from edgekit.errors import InvalidDataError, UnsupportedError
-from edgekit.formats import Coded, Format
+from edgekit.errors import UnsupportedError
 from edgekit.model.domain import attach_functions
 from edgekit.model.model import Model
-from edgekit.model.nodes import Array, get_input, is_op, name_of
+from edgekit.model.nodes import Array, is_op
 from edgekit.model.passes.remove_dead import remove_dead
 from edgekit.model.passes.standard_weights import standard_weights
-from edgekit.program.ir import Operation
-from edgekit.program.lowering.lower import Lowered
-from edgekit.quantize.insert import Writer, insert_quantization
-from edgekit.quantize.posttraining.adaround import RoundingSettings
-from edgekit.quantize.posttraining.coding import nearest, rounded
+from edgekit.quantize.insert import insert_quantization
+from edgekit.quantize.posttraining.choosing import Work, is_apart
 from edgekit.quantize.posttraining.equalize import equalize_layers
 from edgekit.quantize.posttraining.layers import Layer, find_layers
 from edgekit.quantize.posttraining.method import Method
-from edgekit.quantize.posttraining.objective import Moments, Objective
-from edgekit.quantize.posttraining.result import LayerResult, PostTraining
-from edgekit.quantize.posttraining.simulate import (
-    Fake,
-    Meeting,
-    Rows,
-    fake_quantizer,
-    fake_token_quantizer,
-    is_layer,
-    patches,
-    program_rows,
-    step_through,
-    walk,
-)
-from edgekit.quantize.posttraining.write import LayerConstants, Writers, leave
-from edgekit.quantize.recipe import Choice, Recipe
+from edgekit.quantize.posttraining.options import Options, Progress
+from edgekit.quantize.posttraining.result import PostTraining
+from edgekit.quantize.posttraining.ties import Decided, agree
+from edgekit.quantize.recipe import Recipe
 from edgekit.quantize.static import Observed, observe
 
 log = logging.getLogger("edgekit")
 
-Progress = Callable[[str, int, int], None]
-"""Called with a layer's name, and steps done and in all for it."""
-
 _FEW_SAMPLES = 16
 """Fewer calibration samples than this are warned of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is done beside the recipe.
-
-    Attributes:
-        method: of the weights, see :class:`~edgekit.quantize.posttraining.method.Method`.
-        observer: of the activations: ``minmax``, ``mse``, ``percentile``, ``percentile:NUMBER``.
-        bias_correction: biases make up for the mean error of their layer's sums (Nagel et al.
-            2019, arXiv 1906.04721), which is measured on the calibration data.
-        equalize: ranges of the channels between two layers are balanced first (same source).
-        rounding: settings of AdaRound.
-        measure: report the error of layers even where the method does not need it.
-        seed: of the choice of samples where `limit` is smaller than their number.
-        limit: how many samples to use at most, None for all.
-    """
-
-    method: str | Method = "rtn"
-    observer: str = "minmax"
-    bias_correction: bool = False
-    equalize: bool = False
-    rounding: RoundingSettings | None = None
-    measure: bool = False
-    seed: int = 0
-    limit: int | None = None
 
 
 def quantize_model(
@@ -127,7 +80,9 @@ def post_training(
     those of ``-token`` recipes are quantised anew for every vector along the last axis where Gemm
     and MatMul read them (without the normalisation that training puts in front); convolutions,
     which have no tokens, read static int8. Weights of Conv, Gemm and MatMul follow the recipe;
-    others (transposed convolutions, LSTM, GRU) are int8.
+    others (transposed convolutions, LSTM, GRU) are int8. Layers that share a weight share its
+    codes, which are chosen for the first of them; one that reads it transposed or scaled has codes
+    of its own.
 
     Layers are taken in execution order. A method that looks at inputs sees, for every layer, what
     the layers before it give now that they are quantised, and aims at what the layer gives in the
@@ -159,11 +114,11 @@ def post_training(
     if options.equalize:
         model, pairs = equalize_layers(model)
         notes.append(f"{len(pairs)} pairs of layers are equalised")
-    decided: list[tuple[Layer, Choice]] = []
+    decided: list[Decided] = []
 
     def apart(graph: onnx_ir.Graph) -> list[onnx_ir.Node]:
         decided.extend(_decide(recipe, find_layers(graph, source)))
-        return [layer.node for layer, choice in decided if _is_apart(layer, choice)]
+        return [layer.node for layer, choice in decided if is_apart(layer, choice)]
 
     observed = observe(
         model,
@@ -181,7 +136,7 @@ def post_training(
         )
         log.warning("%s", notes[-1])
     notes.extend(_unlisted(observed, [layer for layer, _ in decided]))
-    work = _Work(observed, method, options, progress)
+    work = Work(observed, method, options, progress)
     results = work.run(decided)
     graph = observed.model.ir.graph
     insert_quantization(
@@ -197,14 +152,15 @@ def post_training(
     return PostTraining(result, results, tuple(notes))
 
 
-def _decide(recipe: Recipe, layers: tuple[Layer, ...]) -> list[tuple[Layer, Choice]]:
-    """What every layer gets.
+def _decide(recipe: Recipe, layers: tuple[Layer, ...]) -> list[Decided]:
+    """What every layer gets; layers with one weight get one format.
 
     Raises:
         UnsupportedError: something that layers cannot get after training, each a line.
+        UsageError: a rule without a layer, or rules that split a shared weight.
     """
     recipe.check_layers((layer.name, layer.kind) for layer in layers)
-    decided, problems = [], []
+    decided, problems = list[Decided](), list[str]()
     for layer in layers:
         choice = recipe.choose(layer.name, layer.kind, position=layer.position)
         activations = choice.recipe.activations
@@ -222,13 +178,7 @@ def _decide(recipe: Recipe, layers: tuple[Layer, ...]) -> list[tuple[Layer, Choi
         decided.append((layer, choice))
     if problems:
         raise UnsupportedError("\n  ".join(["not possible after training:", *problems]))
-    return decided
-
-
-def _is_apart(layer: Layer, choice: Choice) -> bool:
-    """Whether a layer reads something else than static int8."""
-    activations = choice.recipe.activations
-    return activations is None or (activations.scaling == "token" and layer.is_linear)
+    return agree(decided)
 
 
 def _unlisted(observed: Observed, layers: list[Layer]) -> list[str]:
@@ -238,216 +188,3 @@ def _unlisted(observed: Observed, layers: list[Layer]) -> list[str]:
     others = [n for n in observed.model.ir.graph if is_op(n, *kinds) and n not in known]
     names = sorted({node.op_type for node in others})
     return [f"weights of {', '.join(names)} are int8, whatever the recipe says"] if names else []
-
-
-@dataclass
-class _Work:
-    """Chooses the constants of all layers."""
-
-    observed: Observed
-    method: Method
-    options: Options
-    progress: Progress | None
-    constants: dict[onnx_ir.Node, LayerConstants] = field(default_factory=dict)
-    errors: dict[onnx_ir.Node, tuple[float, float]] = field(default_factory=dict)
-    notes: dict[onnx_ir.Node, list[str]] = field(default_factory=dict)
-    tied: dict[str, Coded] = field(default_factory=dict)
-
-    def run(self, decided: list[tuple[Layer, Choice]]) -> tuple[LayerResult, ...]:
-        """Choose, measure, report."""
-        options, program = self.options, self.observed.lowered.program
-        if self.method.needs_inputs or options.bias_correction or options.measure:
-            meet = self._step if program.state else self._walk
-            meet({layer.node.name or "": (layer, choice) for layer, choice in decided})
-        for layer, choice in decided:
-            # Those that no operation stands for, and all where nothing is measured.
-            if layer.node not in self.constants and not choice.recipe.is_float:
-                self._choose(layer, choice, None)
-        return tuple(self._result(layer, choice) for layer, choice in decided)
-
-    def _fakes(self) -> dict[str, Fake]:
-        observed = self.observed
-        return {
-            observed.lowered.values[name].tensor: fake_quantizer(quantization)
-            for name, quantization in observed.quantizations.items()
-        }
-
-    def _walk(self, layers: Mapping[str, tuple[Layer, Choice]]) -> None:
-        observed = self.observed
-        lowered, program = observed.lowered, observed.lowered.program
-
-        def choose(meeting: Meeting) -> Rows | None:
-            found = layers.get(lowered.origins[meeting.operation.name])
-            if found is None or found[1].recipe.is_float:
-                return None
-            layer, choice = found
-            order = column_order(lowered, layer, meeting.operation)
-            cut = partial(patches, meeting.operation, program)
-            seen = meeting.quantised
-            if _is_apart(layer, choice):
-                seen = fake_token_quantizer()(seen)
-            moments = Moments()
-            step = max(1, meeting.real.shape[0] // 16)
-            for start in range(0, meeting.real.shape[0], step):
-                part = slice(start, start + step)
-                real = cut(meeting.real[part])
-                moments.update(real, real if seen is meeting.real else cut(seen[part]))
-            constants = self._choose(layer, choice, moments.objective(layer.rows[:, order]), order)
-            real_rows = constants.fmt.dequantize(constants.coded)
-            return Rows(real_rows[:, order], constants.bias)
-
-        walk(program, observed.samples, self._fakes(), choose)
-
-    def _step(self, layers: Mapping[str, tuple[Layer, Choice]]) -> None:
-        observed = self.observed
-        lowered, program = observed.lowered, observed.lowered.program
-        operations = {
-            lowered.origins[op.name]: op
-            for op in program.operations
-            if is_layer(op, program) and lowered.origins[op.name] in layers
-        }
-        moments = step_through(program, observed.samples, self._fakes(), operations)
-        for name, operation in operations.items():
-            layer, choice = layers[name]
-            if choice.recipe.is_float:
-                continue
-            order = column_order(lowered, layer, operation)
-            objective = moments[name].objective(layer.rows[:, order])
-            self._choose(layer, choice, objective, order)
-
-    def _choose(
-        self,
-        layer: Layer,
-        choice: Choice,
-        objective: Objective | None,
-        order: Array | None = None,
-    ) -> LayerConstants:
-        """Constants of one layer; `objective` has columns in this order of the layer's."""
-        fmt = choice.recipe.weights
-        assert fmt is not None
-        apart = _is_apart(layer, choice)
-        x = self.observed.quantizations.get(name_of(get_input(layer.node, 0)))
-        x_scale = None if apart or x is None else x.scalar_scale
-        try:
-            coded = self._coded(layer, fmt, objective, order, x_scale)
-        except InvalidDataError as error:
-            raise InvalidDataError(f"{layer.name}: {error}") from error
-        bias = layer.bias
-        if self.options.bias_correction and objective is not None and order is not None:
-            bias = self._corrected(layer, fmt.dequantize(coded)[:, order], objective)
-        self.constants[layer.node] = LayerConstants(layer, fmt, coded, bias, apart)
-        return self.constants[layer.node]
-
-    def _coded(
-        self,
-        layer: Layer,
-        fmt: Format,
-        objective: Objective | None,
-        order: Array | None,
-        x_scale: float | None,
-    ) -> Coded:
-        shared = self.tied.get(layer.tied)
-        if shared is not None:
-            self.notes.setdefault(layer.node, []).append("shares the weights of another layer")
-            return shared
-        first = nearest(layer.rows, fmt, self.method, bias=layer.bias, x_scale=x_scale)
-        coded = first
-        if objective is not None and order is not None:
-            told = None
-            if self.progress is not None:
-                told = partial(self.progress, layer.name)
-            coded = rounded(
-                first,
-                layer.rows,
-                fmt,
-                self.method,
-                objective.reordered(np.argsort(order)),
-                settings=self.options.rounding,
-                progress=told,
-            )
-            total = float(objective.constant.sum())
-            errors = [
-                float(objective.error(fmt.dequantize(c)[:, order]).sum()) for c in (first, coded)
-            ]
-            if total > 0:
-                self.errors[layer.node] = errors[0] / total, errors[1] / total
-        self.tied[layer.tied] = coded
-        return coded
-
-    def _corrected(self, layer: Layer, rows: Array, objective: Objective) -> Array | None:
-        if layer.bias is None and is_op(layer.node, "MatMul"):
-            self.notes.setdefault(layer.node, []).append("has no bias that could be corrected")
-            return None
-        bias = np.zeros(rows.shape[0]) if layer.bias is None else layer.bias.astype(np.float64)
-        return np.asarray(bias + objective.bias_shift(rows), np.float32)
-
-    def writers(self, decided: list[tuple[Layer, Choice]]) -> dict[onnx_ir.Node, Writer]:
-        """Writers of the nodes that static quantisation would write otherwise."""
-        made = Writers()
-        writers: dict[onnx_ir.Node, Writer] = {}
-        for layer, choice in decided:
-            if choice.recipe.is_float:
-                writers[layer.node] = leave
-            elif not self._as_static(choice):
-                writers[layer.node] = made.of(self.constants[layer.node])
-        return writers
-
-    def _as_static(self, choice: Choice) -> bool:
-        """Whether static quantisation does the same."""
-        plain = str(choice.recipe) == "w8a8" and str(self.method) == "rtn"
-        return plain and not self.options.bias_correction
-
-    def _result(self, layer: Layer, choice: Choice) -> LayerResult:
-        rows, columns = layer.rows.shape
-        size = float_bytes = 4 * rows * columns
-        bits = 32.0
-        if not choice.recipe.is_float:
-            constants = self.constants[layer.node]
-            size = constants.fmt.pack(constants.coded).nbytes
-            bits = 8 * size / (rows * columns)
-        errors = self.errors.get(layer.node, (None, None))
-        return LayerResult(
-            name=layer.name,
-            kind=layer.kind,
-            recipe=str(choice.recipe),
-            reason=choice.reason,
-            weights=rows * columns,
-            float_bytes=float_bytes,
-            bytes=size,
-            effective_bits=bits,
-            error_rounded=errors[0],
-            error=errors[1],
-            notes=(*_remarks(layer, choice), *self.notes.get(layer.node, ())),
-        )
-
-
-def _remarks(layer: Layer, choice: Choice) -> Iterator[str]:
-    """What a recipe alone does not say."""
-    activations, fmt = choice.recipe.activations, choice.recipe.weights
-    if activations is not None and activations.scaling == "token" and not layer.is_linear:
-        yield "reads int8 with a constant scale: only products scale per token"
-    columns = layer.rows.shape[1]
-    if fmt is not None and fmt.group and columns % fmt.group:
-        whole = columns < fmt.group
-        rest = "one group holds each" if whole else f"their last groups hold {columns % fmt.group}"
-        yield f"has rows of {columns}: {rest}"
-    dead = int((~layer.rows.any(axis=1)).sum())
-    if dead:
-        yield f"{dead} of its {layer.rows.shape[0]} output channels are all zero"
-
-
-def column_order(lowered: Lowered, layer: Layer, operation: Operation) -> Array:
-    """Where the columns of an operation's rows are in the layer's rows.
-
-    The Program permutes the columns of a product to how its input lies.
-    """
-    columns = layer.rows.shape[1]
-    own = np.arange(columns)
-    rows = program_rows(operation, lowered.program)
-    value = lowered.values.get(name_of(get_input(layer.node, 0)))
-    if layer.is_linear and value is not None:
-        last = len(value.shape) - 1
-        if value.arrangement.together([last]):
-            own = np.asarray(value.arrangement.gather([last]))
-    assert np.array_equal(rows, layer.rows[:, own]), f"the weights of {layer.name} lie otherwise"
-    return own

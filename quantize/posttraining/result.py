@@ -25,6 +25,7 @@ class LayerResult:
         error_rounded: mean square of the error of its sums over the calibration data, over their
             mean square, with every weight rounded to nearest; None where it was not measured.
         error: the same as it is now.
+        tied_to: the layer before it whose weights and bytes these are; None for its own.
         notes: what was decided otherwise than asked for.
     """
 
@@ -38,6 +39,7 @@ class LayerResult:
     effective_bits: float
     error_rounded: float | None = None
     error: float | None = None
+    tied_to: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -57,13 +59,13 @@ class PostTraining:
 
     @property
     def bytes(self) -> int:
-        """Of the weights of all layers."""
-        return sum(layer.bytes for layer in self.layers)
+        """Of the weights of all layers; those that layers share count once."""
+        return sum(layer.bytes for layer in self.layers if layer.tied_to is None)
 
     @property
     def effective_bits(self) -> float:
         """Stored bits per weight over all layers, those that stay in float included."""
-        weights = sum(layer.weights for layer in self.layers)
+        weights = sum(layer.weights for layer in self.layers if layer.tied_to is None)
         return 8 * self.bytes / weights if weights else 0.0
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TypeAlias, get_args
 
 import numpy as np
 
@@ -19,113 +16,19 @@ from edgekit.model.passes import optimize
 from edgekit.program.ir import Operation, Program
 from edgekit.program.lowering import LOWERINGS, lower_optimized
 from edgekit.quantize.calibration import choose_samples, samples_of
+from edgekit.quantize.posttraining.choosing import column_order
 from edgekit.quantize.posttraining.coding import nearest
-from edgekit.quantize.posttraining.layers import Layer, find_layers
+from edgekit.quantize.posttraining.costs import Cost, Metric, Sensitivity, with_proposal
+from edgekit.quantize.posttraining.layers import Layer, Tie, find_layers
 from edgekit.quantize.posttraining.method import Method
-from edgekit.quantize.posttraining.quantize import column_order
 from edgekit.quantize.posttraining.simulate import Rows, compute, is_layer, stacked
-from edgekit.quantize.recipe import LayerRecipe, Recipe
-
-Metric = Literal["mse", "kl", "accuracy"]
+from edgekit.quantize.recipe import LayerRecipe
 
 RECIPES = ("w8a8", "w4a8-g32", "w158a8")
 """Candidates unless others are given, wide to narrow."""
 
-MAX_MIXTURES = 2**20
-"""Most mixtures that are kept while a proposal is worked out."""
-
 Progress = Callable[[str, int, int], None]
 """Called with a layer's name, and measurements done and in all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """One layer alone with one recipe's weights, everything else in float.
-
-    Attributes:
-        layer: its name.
-        recipe: of its weights.
-        bytes: of its packed codes, factors and scales.
-        mse: mean squared change of the network's outputs, over their mean square.
-        kl: mean Kullback-Leibler divergence of the softmax of the outputs from the float
-            network's, in nats; None where the network gives no vector of scores.
-        accuracy_lost: share of the samples that were right and are wrong now, less the reverse;
-            None without labels.
-    """
-
-    layer: str
-    recipe: str
-    bytes: int
-    mse: float
-    kl: float | None
-    accuracy_lost: float | None
-
-    def value(self, metric: Metric) -> float:
-        """The cost by one metric; it was checked that there is one."""
-        found = {"mse": self.mse, "kl": self.kl, "accuracy": self.accuracy_lost}[metric]
-        assert found is not None
-        return found
-
-
-@dataclass(frozen=True)
-class Sensitivity:
-    """What layers cost alone.
-
-    Attributes:
-        costs: for every layer in execution order and every recipe.
-        metric: that ranks layers and chooses the proposal.
-        samples: that were run.
-        accuracy: of the float network; None without labels.
-        budget_bytes: what the weights may take; None for no proposal.
-        proposal: recipe by layer, None without a budget.
-        proposal_bytes: what its weights take.
-        proposal_cost: the sum of its layers' costs.
-    """
-
-    costs: tuple[Cost, ...]
-    metric: Metric
-    samples: int
-    accuracy: float | None = None
-    budget_bytes: int | None = None
-    proposal: Mapping[str, str] | None = None
-    proposal_bytes: int | None = None
-    proposal_cost: float | None = None
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """The proposal as a recipe; what is none of its layers gets w8a8."""
-        if self.proposal is None:
-            return None
-        rules = {glob.escape(name): text for name, text in self.proposal.items()}
-        return Recipe.parse({**rules, "*": "w8a8"})
-
-    def ranking(self, recipe: str | None = None) -> tuple[Cost, ...]:
-        """Layers by cost, the most expensive first.
-
-        Args:
-            recipe: which of the recipes' costs; default the one that costs most in all.
-
-        Raises:
-            UsageError: it was not among the candidates.
-        """
-        texts = list(dict.fromkeys(cost.recipe for cost in self.costs))
-        wanted = recipe
-        if wanted is None:
-            wanted = max(texts, key=lambda t: sum(c.value(self.metric) for c in self._of(t)))
-        if wanted not in texts:
-            raise UsageError(f"recipe {wanted!r} was not measured; there are {', '.join(texts)}")
-        return tuple(sorted(self._of(wanted), key=lambda c: -c.value(self.metric)))
-
-    def _of(self, recipe: str) -> list[Cost]:
-        return [cost for cost in self.costs if cost.recipe == recipe]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON has it."""
-        return asdict(self)
-
-    def to_json(self) -> str:
-        """The same as text."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
 def sensitivity(
@@ -176,14 +79,14 @@ def sensitivity(
     network = _Network(found, arrays, labels, seed, limit)
     if metric == "kl" and not network.has_scores:
         raise UsageError("metric 'kl' needs a network with one output of scores; choose 'mse'")
-    costs, total = list[Cost](), len(network.layers) * len(chosen)
-    for layer, operation in network.layers:
+    costs, total = list[Cost](), len(network.units) * len(chosen)
+    for unit in network.units:
         for text, recipe in chosen.items():
-            costs.append(network.cost(layer, operation, text, recipe, Method.parse(method)))
+            costs.append(network.cost(unit, text, recipe, Method.parse(method)))
             if progress is not None:
-                progress(layer.name, len(costs), total)
+                progress(costs[-1].layer, len(costs), total)
     result = Sensitivity(tuple(costs), metric, network.samples, network.accuracy, budget_bytes)
-    return result if budget_bytes is None else _with_proposal(result, budget_bytes)
+    return result if budget_bytes is None else with_proposal(result, budget_bytes)
 
 
 def _candidates(
@@ -245,6 +148,10 @@ def _model(model: object, given: object) -> tuple[Model, dict[str, Array]]:
     return model, {names[0]: np.asarray(given)}
 
 
+Unit: TypeAlias = list[tuple[Layer, Operation]]
+"""Layers that are quantised together, with what stands for them: one, or all with one weight."""
+
+
 class _Network:
     """A float network whose every value over all samples is known."""
 
@@ -287,12 +194,13 @@ class _Network:
             self.lowered.origins[op.name]: op for op in program.operations if is_layer(op, program)
         }
         layers = find_layers(optimized.ir.graph, model.ir.graph)
-        self.layers = [
-            (layer, origins[layer.node.name or ""])
-            for layer in layers
-            if layer.node.name in origins
-        ]
-        if not self.layers:
+        units: dict[str, Unit] = {}
+        for layer in layers:
+            if layer.node.name in origins:
+                value, *_ = layer.tied
+                units.setdefault(value, []).append((layer, origins[layer.node.name]))
+        self.units = list(units.values())
+        if not self.units:
             raise UsageError("the model has no layers with weights")
 
     @staticmethod
@@ -309,16 +217,16 @@ class _Network:
     def _right(self, scores: Array) -> Array:
         return np.asarray(scores.argmax(axis=1) == self.labels)
 
-    def cost(
-        self, layer: Layer, operation: Operation, text: str, recipe: LayerRecipe, method: Method
-    ) -> Cost:
-        """Of one layer alone."""
-        fmt = recipe.weights
-        rows, size = layer.rows, 4 * layer.rows.size
-        if fmt is not None:
-            coded = nearest(layer.rows, fmt, method)
-            rows, size = fmt.dequantize(coded), fmt.pack(coded).nbytes
-        outputs = self._outputs(layer, operation, rows)
+    def cost(self, unit: Unit, text: str, recipe: LayerRecipe, method: Method) -> Cost:
+        """Of one layer alone, or of all that share a weight."""
+        fmt, sizes, changed = recipe.weights, dict[Tie, int](), dict[str, Array]()
+        for layer, operation in unit:
+            rows, sizes[layer.tied] = layer.rows, 4 * layer.rows.size
+            if fmt is not None:
+                coded = nearest(layer.rows, fmt, method)
+                rows, sizes[layer.tied] = fmt.dequantize(coded), fmt.pack(coded).nbytes
+            changed[operation.name] = rows[:, column_order(self.lowered, layer, operation)]
+        outputs = self._outputs(changed)
         change = sum(
             float(np.square(a.astype(np.float64) - b).sum())
             for a, b in zip(self.outputs, outputs, strict=True)
@@ -330,17 +238,29 @@ class _Network:
         if self.right is not None:
             lost = float(self.right.mean() - self._right(outputs[0]).mean())
         mse = change / whole if whole > 0 else change
-        return Cost(layer=layer.name, recipe=text, bytes=size, mse=mse, kl=kl, accuracy_lost=lost)
+        name, *tied = dict.fromkeys(layer.name for layer, _ in unit)
+        return Cost(
+            layer=name,
+            recipe=text,
+            bytes=sum(sizes.values()),
+            mse=mse,
+            kl=kl,
+            accuracy_lost=lost,
+            tied=tuple(tied),
+        )
 
-    def _outputs(self, layer: Layer, operation: Operation, rows: Array) -> list[Array]:
-        """The network's outputs where one layer has other weights; the rest is not recomputed."""
+    def _outputs(self, rows: Mapping[str, Array]) -> list[Array]:
+        """The network's outputs where operations have other weights, [R, K] by name.
+
+        What they do not change is not computed again.
+        """
         program = self.program
-        order = column_order(self.lowered, layer, operation)
-        name = operation.inputs[2] if len(operation.inputs) > 2 else None
-        bias = None if name is None else program.tensors[name].data
         changed: dict[str, Array] = {}
         for op in program.operations:
-            own = Rows(rows[:, order], bias) if op is operation else None
+            own = None
+            if op.name in rows:
+                name = op.inputs[2] if len(op.inputs) > 2 else None
+                own = Rows(rows[op.name], None if name is None else program.tensors[name].data)
             if own is None and changed.keys().isdisjoint(op.present_inputs):
                 continue
             values = {n: changed.get(n, self.values.get(n)) for n in op.present_inputs}
@@ -363,49 +283,3 @@ def _divergence(real: Array, changed: Array) -> float:
 
     p, q = log_softmax(real), log_softmax(changed)
     return max(0.0, float((np.exp(p) * (p - q)).sum(axis=1).mean()))
-
-
-def _with_proposal(result: Sensitivity, budget: int) -> Sensitivity:
-    """The mixture of least cost within a budget.
-
-    Raises:
-        UsageError: the smallest mixture exceeds the budget.
-    """
-    by_layer: dict[str, list[Cost]] = {}
-    for cost in result.costs:
-        by_layer.setdefault(cost.layer, []).append(cost)
-    least = sum(min(c.bytes for c in options) for options in by_layer.values())
-    if least > budget:
-        raise UsageError(
-            f"a budget of {budget} bytes: the narrowest of the candidates take {least} already"
-        )
-    rest = least
-    # Mixtures of the layers so far that no other beats in both bytes and cost.
-    kept: list[tuple[int, float, tuple[Cost, ...]]] = [(0, 0.0, ())]
-    for options in by_layer.values():
-        rest -= min(c.bytes for c in options)
-        grown = [
-            (size + c.bytes, cost + c.value(result.metric), (*taken, c))
-            for size, cost, taken in kept
-            for c in options
-            if size + c.bytes + rest <= budget
-        ]
-        grown.sort(key=lambda mixture: mixture[:2])
-        kept, best = [], np.inf
-        for mixture in grown:
-            if mixture[1] < best:
-                kept.append(mixture)
-                best = mixture[1]
-        if len(kept) > MAX_MIXTURES:
-            raise UsageError("too many layers and candidates for an exact proposal; give fewer")
-    size, total, taken = kept[-1]
-    return Sensitivity(
-        result.costs,
-        result.metric,
-        result.samples,
-        result.accuracy,
-        budget,
-        {c.layer: c.recipe for c in taken},
-        size,
-        total,
-    )

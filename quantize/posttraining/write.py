@@ -24,7 +24,7 @@ from edgekit.program.ir import Quantization
 from edgekit.program.lowering.fusion import Tail
 from edgekit.quantize.constants import QuantizedWeights
 from edgekit.quantize.insert import Writer, bias_value, output_axis, replace_weights
-from edgekit.quantize.posttraining.layers import Layer
+from edgekit.quantize.posttraining.layers import Layer, Tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +51,10 @@ class Writers:
     """Writers of layers that share constants where the source shares them.
 
     Attributes:
-        written: the value that stands for weights, by the name of the source's value.
+        written: the value that stands for weights, by what the layer's rows are made of.
     """
 
-    written: dict[str, onnx_ir.Value] = field(default_factory=dict)
+    written: dict[Tie, onnx_ir.Value] = field(default_factory=dict)
 
     def of(self, constants: LayerConstants) -> Writer:
         """The function that writes a layer."""

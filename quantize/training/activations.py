@@ -17,6 +17,7 @@ from torch.nn import functional
 from edgekit.model.capture.coded import binarize, dynamic_quantize_dequantize
 from edgekit.model.capture.symbolic import quantize_dequantize
 from edgekit.quantize.observers import affine_quantization
+from edgekit.quantize.training.eager import plain_numbers
 
 LOW, HIGH = -128, 127
 """Codes of an int8 activation."""
@@ -44,39 +45,20 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     [0.30000001192092896, -9.0]
     """
     if plain_numbers(x):
-        step, zero = scale.item(), zero_point.item()
-        bounds = (LOW - zero) * step, (HIGH - zero) * step
-        rounded: Tensor = _Rounded.apply(x, *bounds, step)  # type: ignore[no-untyped-call]
-        return rounded
+        return _rounded(x, scale.item(), int(zero_point.item()))
     low, high = (LOW - zero_point) * scale, (HIGH - zero_point) * scale
     inside = torch.minimum(torch.maximum(x, low), high)
     return inside + (torch.round(inside / scale) * scale - inside).detach()
 
 
-def plain_numbers(x: Tensor) -> bool:
-    """Whether scalars are best read as Python's: on a CPU, unless a compiler looks on.
+def _rounded(x: Tensor, scale: float, zero_point: int) -> Tensor:
+    """:func:`fake_quantize` with numbers: few passes over x, no Python in backward.
 
-    Kernels are faster with them, and arithmetic of a few numbers costs less than one operator.
+    The gradient is that of the clamp, which reads x; so its result may be rounded in place.
     """
-    return x.is_cpu and not torch.compiler.is_compiling()
-
-
-class _Rounded(torch.autograd.Function):
-    """:func:`fake_quantize` with numbers for bounds and scale: few passes over x, in place."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, low: float, high: float, scale: float) -> Tensor:
-        """Round inside bounds that are multiples of the scale."""
-        ctx.save_for_backward(x)
-        ctx.bounds = low, high
-        return x.clamp(low, high).div_(scale).round_().mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        """The gradient, 0 at the bounds and outside them."""
-        (x,) = ctx.saved_tensors
-        low, high = ctx.bounds
-        return torch.ops.aten.hardtanh_backward(grads[0], x, low, high), None, None, None
+    inside = functional.hardtanh(x, (LOW - zero_point) * scale, (HIGH - zero_point) * scale)
+    inside.detach().div_(scale).round_().mul_(scale)
+    return inside
 
 
 class ActivationQuantizer(nn.Module):
@@ -167,10 +149,14 @@ class StaticQuantizer(ActivationQuantizer):
             member: which value this is; None for one whose range the others give.
         """
         x = x.float()
+        observed = None
         if member is not None and self.observes and x.numel():
-            self._observe(x.detach(), member)
+            observed = self._observe(x.detach(), member)
         if self.factor is None:
-            quantized = fake_quantize(x, self.scale, self.zero_point)
+            if observed is None:
+                quantized = fake_quantize(x, self.scale, self.zero_point)
+            else:
+                quantized = _rounded(x, *observed)
         else:
             # The gradient of a step grows with the number of values that it scales.
             share = 1 / math.sqrt(max(1, x.numel()) * HIGH)
@@ -179,13 +165,24 @@ class StaticQuantizer(ActivationQuantizer):
             quantized = quantize_dequantize(x, step, self.zero_point.clone(), low=LOW, high=HIGH)
         return self.blended(x, quantized)
 
-    @torch.no_grad()
-    def _observe(self, x: Tensor, member: int) -> None:
-        """Take a batch into account; one with infinity or NaN must not stay for good."""
-        found = torch.stack((x.amin(), x.amax()))
+    def _observe(self, x: Tensor, member: int) -> tuple[float, int] | None:
+        """Take a batch into account; one with infinity or NaN must not stay for good.
+
+        Args:
+            x: without gradient.
+            member: which value it is.
+
+        Returns:
+            Scale and zero point where they are known as numbers.
+        """
+        low, high = x.amin(), x.amax()
         if plain_numbers(x):
-            self._observe_numbers(found.tolist(), member)
-            return
+            return self._observe_numbers(low.item(), high.item(), member)
+        self._observe_tensors(torch.stack((low, high)), member)
+        return None
+
+    @torch.no_grad()
+    def _observe_tensors(self, found: Tensor, member: int) -> None:
         average, seen = self.extremes[member], self.seen[member]
         counts = found.isfinite().all() & (seen < self.settle)
         share = torch.where(counts, (1 / (seen + 1)).clamp_min(MOMENTUM), 0.0)
@@ -196,21 +193,23 @@ class StaticQuantizer(ActivationQuantizer):
         self.scale.copy_(torch.where(span > 0, span.clamp_min(_SMALLEST_SCALE), 1.0))
         self.zero_point.copy_((LOW - low / self.scale).round().clamp(LOW, HIGH))
 
-    def _observe_numbers(self, found: list[float], member: int) -> None:
-        """The same with numbers."""
-        seen, extremes = self.seen.tolist(), self.extremes.tolist()
-        if not all(map(math.isfinite, found)) or seen[member] >= self.settle:
-            return
-        share = max(1 / (seen[member] + 1), MOMENTUM)
-        extremes[member] = [
-            a + (b - a) * share for a, b in zip(extremes[member], found, strict=True)
-        ]
-        seen[member] += 1
-        self.extremes.copy_(torch.tensor(extremes))
-        self.seen.copy_(torch.tensor(seen))
-        chosen = affine_quantization(min(a for a, _ in extremes), max(b for _, b in extremes))
-        self.scale.fill_(chosen.scalar_scale)
-        self.zero_point.fill_(chosen.scalar_zero_point)
+    def _observe_numbers(self, low: float, high: float, member: int) -> tuple[float, int] | None:
+        """The same with numbers; the arrays are the memory of the buffers."""
+        extremes, seen = self.extremes.numpy(), self.seen.numpy()
+        count = float(seen[member])
+        if not (math.isfinite(low) and math.isfinite(high)) or count >= self.settle:
+            return None
+        share = max(1 / (count + 1), MOMENTUM)
+        lows, highs = extremes[:, 0].tolist(), extremes[:, 1].tolist()
+        lows[member] += (low - lows[member]) * share
+        highs[member] += (high - highs[member]) * share
+        extremes[member] = lows[member], highs[member]
+        seen[member] = count + 1
+        chosen = affine_quantization(min(lows), max(highs))
+        scale, zero_point = chosen.scalar_scale, chosen.scalar_zero_point
+        self.scale.numpy()[...] = scale
+        self.zero_point.numpy()[...] = zero_point
+        return scale, zero_point
 
     def start_over(self) -> None:
         """See :class:`ActivationQuantizer`."""

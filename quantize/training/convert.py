@@ -10,9 +10,8 @@ from edgekit.program.lowering import lower
 from edgekit.quantize.converted import ConvertedModule
 from edgekit.quantize.training.brevitas import from_brevitas, is_brevitas
 from edgekit.quantize.training.freeze import freeze
-from edgekit.quantize.training.layout import row_layout
-from edgekit.quantize.training.plan import LayerPlan
-from edgekit.quantize.training.prepared import PreparedModule, prepared_of
+from edgekit.quantize.training.legality import deployment_problems
+from edgekit.quantize.training.prepared import prepared_of
 from edgekit.quantize.training.recurrent import encode_recurrent_weights
 
 
@@ -46,7 +45,7 @@ def convert(
         model = capture(plain, example_inputs, name=type(prepared).__name__)
         return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
     source = prepared_of(prepared)
-    problems = [problem for plan in source.plan.layers for problem in _problems(source, plan)]
+    problems = deployment_problems(source, source.plan)
     if problems and not allow_fallback:
         lines = "\n  ".join(problems)
         raise UnsupportedError(
@@ -57,27 +56,3 @@ def convert(
     model = capture(freeze(source), example, name=type(source).__name__)
     model = encode_recurrent_weights(model)
     return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
-
-
-def _problems(network: PreparedModule, plan: LayerPlan) -> list[str]:
-    """Why a layer cannot run with its weights packed, and what can."""
-    fmt = plan.recipe.weights
-    if fmt is None:
-        return []
-    module = network.get_submodule(plan.name)
-    per_channel = fmt.element.name == "int8" and fmt.granularity == "channel"
-    right = f'give it a rule of its own: {{"{plan.name}": "w8a8"}}'
-    if isinstance(module, nn.RNNBase) and not per_channel:
-        return [f"{plan.name} ({plan.module}): weights are {fmt}, supported: int8 (w8a8); {right}"]
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d):
-        layout = row_layout(module, module.weight)
-        if fmt.element.name != "int8" or fmt.group:
-            return [
-                f"{plan.name} ({plan.module}): weights are {fmt}, supported: int8 (w8a8); {right}"
-            ]
-        if layout.channel_axis is None and fmt.granularity != "tensor":
-            return [
-                f"{plan.name} ({plan.module}): {module.groups} groups share no scale per channel; "
-                f'leave it in float: {{"{plan.name}": "fp32"}}'
-            ]
-    return []

@@ -16,15 +16,7 @@ from torch import Tensor, nn
 from edgekit.errors import UnsupportedError
 from edgekit.formats import Coded, Format
 from edgekit.formats.scales import SMALLEST_SCALE
-
-_BIAS_LIMIT = 2.0**30
-"""Largest magnitude of an int32 bias; the sum of products gets the rest."""
-
-_WIDE_BIAS_LIMIT = 2.0**52
-"""The same where products are summed in int64: of integers beyond int8, and of groups."""
-
-_DEAD_ROW_BIAS = 2.0**23
-"""Magnitude of the bias of a row without weights: precise, and far from overflow."""
+from edgekit.quantize.constants import BIAS_LIMIT, DEAD_ROW_BIAS, WIDE_BIAS_LIMIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +99,12 @@ def fit_bias(coded: Coded, fmt: Format, bias: Tensor | None, x_scale: float) -> 
     magnitude = np.abs(_double(bias))
     dead = ~coded.integers.any(axis=1)
     wide = coded.factors is not None or fmt.element.dtype != np.int8
-    most = _WIDE_BIAS_LIMIT if wide else _BIAS_LIMIT
+    most = WIDE_BIAS_LIMIT if wide else BIAS_LIMIT
     drowned = ~dead & (magnitude > scale * x_scale * most)
     if not (drowned | (dead & (magnitude > 0))).any():
         return coded
     empty = dead | (drowned & (0 in fmt.element.levels))
-    limit = np.where(empty, _DEAD_ROW_BIAS, most)
+    limit = np.where(empty, DEAD_ROW_BIAS, most)
     needed = np.maximum(magnitude / (x_scale * limit), float(SMALLEST_SCALE))
     changed = drowned | (dead & (magnitude > 0))
     return replace(

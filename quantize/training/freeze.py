@@ -77,14 +77,21 @@ class _Freezer:
             if node.op == "call_module":
                 self._module(node)
             elif node.op == "get_attr":
-                value: Any = self.network
-                for part in str(node.target).split("."):
-                    value = getattr(value, part)
-                assert isinstance(value, Tensor)
-                _put(self.root, str(node.target), value.detach().clone())
+                self._constant(node)
         frozen = FrozenModule(self.root, self.graph, type(self.network).__name__)
         frozen.eval().requires_grad_(False)
         return frozen
+
+    def _constant(self, node: fx.Node) -> None:
+        name = str(node.target)
+        holder, _, last = name.rpartition(".")
+        module = self.modules[holder]
+        value: Any = getattr(module, last)
+        assert isinstance(value, Tensor)
+        if any(n.op == "call_module" and n.target == holder for n in self.graph.nodes):
+            # What takes the place of its module may hold it in another form.
+            node.target = name = f"{node.name}_value"
+        _put(self.root, name, value.detach().clone())
 
     def _module(self, node: fx.Node) -> None:
         if node not in self.graph.nodes:
@@ -148,10 +155,16 @@ def coded_weight(module: nn.Module) -> tuple[Coded, Format]:
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    """A module with the values of its parametrised tensors in their place."""
-    for part in module.modules():
-        for name in list(_parametrized(part)):
-            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    """A module with the values of its parametrised tensors in their place.
+
+    Other modules may share what is behind those, so that stays as it is.
+    """
+    parts = list(module.modules())
+    values = [(part, name, getattr(part, name)) for part in parts for name in _parametrized(part)]
+    for part, name, value in values:
+        parametrize.remove_parametrizations(part, name, leave_parametrized=False)
+        part.register_parameter(name, nn.Parameter(value.detach().clone()))
+    for part in parts:
         if isinstance(part, nn.RNNBase):
             part._forward_hooks.clear()
             part._init_flat_weights()

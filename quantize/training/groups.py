@@ -34,14 +34,15 @@ def uint8_factors(w: Tensor, element: Element, rule: str) -> tuple[Tensor, Tenso
     """Factors 1 to 255 of a row's scale; 0 for groups of nothing but 0."""
     if rule == "absmax":
         step = absmax_step(w, element)
-        steps = torch.where(step > 0, step.clamp(min=_LEAST), 0.0)
+        steps = torch.maximum(step, step.sign().mul_(_LEAST))
     else:
         steps = torch.where((w != 0).any(-1), RULES[rule](w, element), 0.0)
     largest = FACTORS["uint8"].maximum
     row = steps.amax(1, keepdim=True)
-    scale = torch.where(row > 0, (row / largest).clamp_(min=_LEAST), 1.0)
-    factors = (steps / scale).round_().clamp_(1, largest)
-    return scale, torch.where(steps > 0, factors, 0.0)
+    # Steps are normal numbers or 0: a 255th of one is above 0.
+    scale = torch.threshold(row / largest, 0.0, 1.0).clamp_(min=_LEAST)
+    factors = (steps / scale).round_().clamp_(max=largest)
+    return scale, torch.maximum(factors, steps.sign())
 
 
 def shift_factors(w: Tensor, element: Element, rule: str) -> tuple[Tensor, Tensor]:
@@ -51,14 +52,17 @@ def shift_factors(w: Tensor, element: Element, rule: str) -> tuple[Tensor, Tenso
     top_level = _exponent(element.maximum) + unit
     absmax = w.abs().amax(-1)
     present = absmax > 0
-    exponent = (torch.frexp(absmax).exponent - 1 - top_level).clamp_(min=_E8M0_LEAST) + unit
-    top = torch.where(present, exponent, -1000).amax(1, keepdim=True)
-    deficit = torch.where(present, top - exponent, SHIFT_REACH + 1)
-    kept = deficit <= SHIFT_REACH
-    reach = torch.where(kept, deficit, 0).amax(1, keepdim=True)
-    factors = torch.where(kept, _power_of_two(reach - deficit), 0.0)
+    # From the exponent's bits. Below the normal numbers it is at most the least, whatever it is.
+    field = absmax.view(torch.int32).bitwise_right_shift(23)
+    exponent = field.sub_(127 + top_level).clamp_(min=_E8M0_LEAST).add_(unit)
+    top = exponent.amax(1, keepdim=True)
+    deficit = top - exponent
+    kept = present & (deficit <= SHIFT_REACH)
+    deficit.mul_(kept)
+    reach = deficit.amax(1, keepdim=True)
+    factors = _power_of_two(reach - deficit).mul_(kept)
     some = present.any(1, keepdim=True)
-    return _power_of_two(torch.where(some, top - reach, 0)), factors
+    return _power_of_two((top - reach).mul_(some)), factors
 
 
 def e4m3_factors(w: Tensor, element: Element, rule: str) -> tuple[Tensor, Tensor]:
@@ -98,11 +102,13 @@ class GroupScale(WeightQuantizer):
 
     def integers(self, latent: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Integers as ``[R, G, group]``."""
-        rows = functional.pad(self.rows(latent), (0, self._missing))
+        rows = self.rows(latent)
+        if self._missing:
+            rows = functional.pad(rows, (0, self._missing))
         grouped = rows.reshape(self.layout.row_count, -1, self.format.group)
         scale, factors = self.choose(grouped)
         # Where a factor is 0 everything becomes 0, which a step of infinity does.
-        step = (factors * scale).masked_fill(factors == 0, torch.inf)
+        step = torch.threshold(factors * scale, 0.0, torch.inf)
         return self._nearest(grouped / step.unsqueeze(-1)), scale, factors
 
     def real(self, integers: Tensor, scale: Tensor, factors: Tensor | None) -> Tensor:
@@ -159,4 +165,4 @@ def _exponent(value: float) -> int:
 
 def _power_of_two(exponent: Tensor) -> Tensor:
     """``2**exponent`` from its bits, for -126 to 127; what is above or below is not used."""
-    return exponent.clamp(-126, 127).add(127).bitwise_left_shift(23).view(torch.float32)
+    return exponent.clamp(-126, 127).add_(127).bitwise_left_shift_(23).view(torch.float32)

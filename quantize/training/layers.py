@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from edgekit.errors import UsageError
+from edgekit.errors import UnsupportedError, UsageError
 from edgekit.quantize.recipe import LayerRecipe, Position, Recipe
 from edgekit.quantize.training.layout import row_layout
 from edgekit.quantize.training.plan import LayerPlan
 from edgekit.quantize.training.portable import Unchanged, make_portable
-from edgekit.quantize.training.quantizers import quantize_parameter
+from edgekit.quantize.training.quantizers import is_shift, quantize_parameter
 
 _NORMALIZATIONS = (
     *(nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm),
@@ -104,11 +104,13 @@ def plan_layers(layers: Sequence[Layer], recipe: Recipe) -> list[LayerPlan]:
     Raises:
         UsageError: a rule that matches no layer, a layer without a rule, weights of a type that
             does not train, or tied weights with different recipes of their own.
+        UnsupportedError: tied weights whose rows are not the same.
     """
     recipe.check_layers([(layer.name, type(layer.module)) for layer in layers])
     plans = [_plan(layer, recipe) for layer in layers]
     for owners in _tied(layers).values():
         _agree(plans, owners)
+        _same_rows(layers, plans, owners)
     return plans
 
 
@@ -173,13 +175,42 @@ def _agree(plans: list[LayerPlan], owners: Sequence[tuple[int, str]]) -> None:
             plans[index] = replace(plan, recipe=wider[0].recipe, notes=(*plan.notes, note))
 
 
-def quantize_weights(layers: Sequence[Layer], recipes: Mapping[str, LayerRecipe]) -> None:
+def _same_rows(
+    layers: Sequence[Layer], plans: Sequence[LayerPlan], owners: Sequence[tuple[int, str]]
+) -> None:
+    """Refuse layers that read one weight with its rows along different axes."""
+    modules = [layers[index].module for index, _ in owners]
+    layouts = {row_layout(m, getattr(m, t)) for m, (_, t) in zip(modules, owners, strict=True)}
+    if len(layouts) == 1 or plans[owners[0][0]].recipe.weights is None:
+        return
+    names = [layers[index].name for index, _ in owners]
+    kinds = " and ".join(type(module).__name__ for module in modules)
+    leave = ", ".join(f'"{name}": "fp32"' for name in names)
+    raise UnsupportedError(
+        f"layers {' and '.join(names)} share one weight, which {kinds} read by different rows, so "
+        f"no scales suit both; give each its own weight, or leave them in float: {{{leave}}}"
+    )
+
+
+def quantize_weights(
+    root: nn.Module, layers: Sequence[Layer], recipes: Mapping[str, LayerRecipe]
+) -> None:
     """Parametrise the weights of layers, in place; a shared weight has one quantiser.
+
+    Args:
+        root: the network.
+        layers: of it, those that run.
+        recipes: of the layers, by name.
 
     Raises:
         InvalidModelError: weights that are not finite, or empty.
-        UnsupportedError: a format that the recipe's method does not train.
+        UnsupportedError: a format that the recipe's method does not train; or a shift format for a
+            parameter that something else than these layers holds too, and would find latents in.
     """
+    holders: dict[int, list[str]] = {}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        holders.setdefault(id(parameter), []).append(name)
+    own = {f"{layer.name}.{tensor}" for layer in layers for tensor in layer.tensors}
     known: dict[int, nn.Module] = {}
     for layer in layers:
         recipe = recipes[layer.name]
@@ -190,6 +221,13 @@ def quantize_weights(layers: Sequence[Layer], recipes: Mapping[str, LayerRecipe]
             shared = known.get(id(weight))
             if shared is None:
                 where = f"{layer.name}.{tensor}"
+                others = [name for name in holders[id(weight)] if name not in own]
+                if others and is_shift(recipe.weights):
+                    raise UnsupportedError(
+                        f"{where} is {', '.join(others)} too, which would become the latents of "
+                        f"{recipe.weights}: give them tensors of their own, read the weight as "
+                        f"{where}, or choose another format for {layer.name}, such as w4"
+                    )
                 quantizer = quantize_parameter(
                     layer.module, tensor, recipe.weights, method=recipe.method, where=where
                 )

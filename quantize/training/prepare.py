@@ -22,6 +22,7 @@ from edgekit.quantize.training.activations import quantizers_of
 from edgekit.quantize.training.fold import Magnitude, make_positive
 from edgekit.quantize.training.insertion import insert_quantizers
 from edgekit.quantize.training.layers import find_layers, plan_layers, quantize_weights
+from edgekit.quantize.training.legality import deployment_problems
 from edgekit.quantize.training.modes import in_mode, observing
 from edgekit.quantize.training.operators import Kind, kind_of, tail_of
 from edgekit.quantize.training.placement import IS_FLOAT, binary_clamps, mode_of, place
@@ -47,10 +48,11 @@ def prepare(
     """Make a module that trains with quantised weights and activations.
 
     It is trained like any module: any loop, any optimiser, ``torch.compile``, autocast,
-    DistributedDataParallel. Its layers keep their names; a quantised weight's parameter becomes
-    ``….parametrizations.weight.original``, so make the optimiser after this call. Batch
-    normalisation stays as it is and folds when the network is frozen. Ranges of activations start
-    from the example and follow the training batches.
+    DistributedDataParallel. There the ranges of the first process hold for all, as the statistics
+    of batch normalisation do: convert in that process. Layers keep their names; a quantised
+    weight's parameter becomes ``….parametrizations.weight.original``, so make the optimiser after
+    this call. Batch normalisation stays as it is and folds when the network is frozen. Ranges of
+    activations start from the example and follow the training batches.
 
     Args:
         model: a float module; it is traced with :mod:`torch.fx`.
@@ -99,7 +101,7 @@ def prepare(
     network.add_module(QUANTIZERS, quantizers.train(root.training).to(_device(root)))
     graph.lint()
     network.recompile()
-    quantize_weights(running, recipes)
+    quantize_weights(root, running, recipes)
     network.plan = Plan(
         layers=tuple(plans),
         activations=values,
@@ -114,8 +116,12 @@ def prepare(
         network(*example.args, **example.kwargs)
     for part in quantizers_of(network):
         part.start_over()
-    for line in network.plan.lines():
-        log.info("%s", line)
+    for layer in network.plan.layers:
+        log.info("%s", layer)
+    for line in network.plan.in_float:
+        log.warning("in float, which an integer network cannot hold: %s", line)
+    for problem in deployment_problems(network, network.plan):
+        log.warning("this trains, but convert will refuse it: %s", problem)
     return network
 
 

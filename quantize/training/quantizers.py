@@ -40,7 +40,8 @@ class Kind:
     formats: str
 
 
-def _is_shift(fmt: Format) -> bool:
+def is_shift(fmt: Format) -> bool:
+    """Whether latents of another shape, see :class:`DenseShift`, take the place of the weight."""
     return fmt.element.name.startswith("shift") and fmt.granularity != "group"
 
 
@@ -54,13 +55,13 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         lambda fmt, layout, weight: DenseShift(fmt, layout, weight),
         "ste",
-        _is_shift,
+        is_shift,
         "shift2, shift3, shift4",
     ),
     Kind(
         lambda fmt, layout, weight: DenseShift(fmt, layout, weight, learned=True),
         "points",
-        _is_shift,
+        is_shift,
         "shift2, shift3, shift4",
     ),
     Kind(

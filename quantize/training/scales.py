@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.formats import Element
 from edgekit.formats.scales import SMALLEST_MEAN, SMALLEST_SCALE
+from edgekit.quantize.training.eager import plain_numbers
 
 Rule = Callable[[Tensor, Element], Tensor]
 """From weights ``[..., n]`` that share a scale to ``[...]``."""
@@ -33,13 +35,25 @@ def absmax_scale(w: Tensor, element: Element) -> Tensor:
     """Rule ``absmax``."""
     step = absmax_step(w, element)
     nothing = 1.0 if 0 in element.levels else _LEAST
-    return torch.where(step == 0, nothing, step.clamp(min=_LEAST))
+    return torch.threshold(step, 0.0, nothing).clamp_(min=_LEAST)
 
 
 def median_scale(w: Tensor, element: Element) -> Tensor:
     """Rule ``median``; torch's median is the lower one."""
     del element
-    return w.abs().median(-1).values.clamp_(min=float(SMALLEST_MEAN))
+    magnitudes = w.abs()
+    if plain_numbers(w):
+        return _lower_median(magnitudes).clamp_(min=float(SMALLEST_MEAN))
+    return magnitudes.median(-1).values.clamp_(min=float(SMALLEST_MEAN))
+
+
+def _lower_median(w: Tensor) -> Tensor:
+    """What ``median(-1).values`` gives, by NumPy's partition, which runs on vectors.
+
+    NaN counts as the largest number; a weight that is NaN stays so at any scale.
+    """
+    middle = (w.shape[-1] - 1) // 2
+    return torch.from_numpy(np.partition(w.numpy(), middle)[..., middle])
 
 
 def mean_scale(w: Tensor, element: Element) -> Tensor:

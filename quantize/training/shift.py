@@ -81,18 +81,17 @@ class _SignScale(torch.autograd.Function):
         """See the class."""
         (gradient,) = gradients
         latent, scale, integers = ctx.saved_tensors
-        bits = _bits(latent.float())
-        each = list(bits.to(gradient.dtype))
+        bits = list(_bits(latent.float()).to(gradient.dtype))
         # One more than s_1 … s_S; s_0 is 0.
-        counts = [each[0] + 1]
-        for bit in each[1:]:
+        counts = [bits[0] + 1]
+        for bit in bits[1:]:
             counts.append((counts[-1] * bit).add_(1))
         # σ / (2 * sqrt(s + 1)) times the gradient, then every bit's effect on s, last bit first.
         slope = counts[-1].rsqrt().mul_(0.5).copysign_(integers).mul_(gradient)
         effects = []
-        for bit, count in zip(each[:0:-1], counts[-2::-1], strict=True):
-            effects.append(slope * count)
-            slope = slope * bit
+        for bit, count in zip(bits[:0:-1], counts[-2::-1], strict=True):
+            effects.append(count.mul_(slope))
+            slope.mul_(bit)
         effects.append(slope)
         result = torch.stack([gradient * integers.abs(), *reversed(effects)])
         along = None
@@ -144,7 +143,7 @@ class DenseShift(DirectQuantizer):
         bits = _bits(latent)
         exponent = bits[0]
         for bit in bits[1:]:
-            exponent = (exponent + 1) * bit
+            exponent = (exponent + 1).mul_(bit)
         # The exponent field of a float32: exactly 2**s.
         magnitude = (exponent + 127).bitwise_left_shift_(23).view(torch.float32)
         return torch.copysign(magnitude, latent[0] + 0.0), self.scale(latent), None
@@ -168,11 +167,11 @@ class DenseShift(DirectQuantizer):
 
     def attach(self, latent: Tensor, value: Tensor, integers: Tensor, scale: Tensor) -> Tensor:
         """See :class:`WeightQuantizer`."""
-        del scale
-        # Anew, because here it may need a gradient.
-        learned = self.scale(latent)
+        if self.step.requires_grad:
+            # Anew: the one that is given has no gradient.
+            scale = self.scale(latent)
         result: Tensor = _SignScale.apply(  # type: ignore[no-untyped-call]
-            latent, learned, value, integers, self._factor
+            latent, scale, value, integers, self._factor
         )
         return result
 

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from edgekit.formats.elements import ELEMENTS
-from edgekit.formats.factors import FACTORS
+from edgekit.formats.factors import FACTORS, FactorName
 from edgekit.program.ir import Array, DType, Quantization, TensorType
 from edgekit.program.operators.base import Operator
 from edgekit.program.operators.coding import (
     ACCUMULATOR_LIMITS,
     Coding,
-    FactorKind,
     accumulator_for,
     worst_case,
 )
@@ -26,7 +25,7 @@ from edgekit.program.operators.linear import DynamicFullyConnected, FullyConnect
 from edgekit.program.operators.quantization import Binarize
 from tests.cases.case import Case, one_operator
 
-KINDS = ("none", "uint8", "shift", "e4m3")
+KINDS: tuple[FactorName, ...] = tuple(FACTORS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Layer:
     name: str = ""
     operator: str = "dense"
     element: str = "int4"
-    factors: FactorKind = "none"
+    factors: FactorName = "none"
     group: int = 16
     x: tuple[int, ...] = (2, 43)
     outputs: int = 5
@@ -296,9 +295,16 @@ def cases() -> list[Case]:
     dynamic = one_operator(
         DynamicFullyConnected(), x, scale, ("const", w), ("const", np.float32([0.01]))
     )
-    sign = one_operator(Binarize(-7), TensorType((1, 4, 5, 3), DType.INT8))
+    signs = {
+        "binarize": Binarize(-7),
+        "binarize-level": Binarize(3, 64),
+        "binarize-most": Binarize(0, 127),
+    }
     return [
         *(layer.case() for layer in layers()),
         Case("dynamic-int8-plain", dynamic, 3, samples=1),
-        Case("binarize", sign, 4, samples=1),
+        *(
+            Case(name, one_operator(operator, TensorType((1, 4, 5, 3), DType.INT8)), 4, samples=1)
+            for name, operator in signs.items()
+        ),
     ]

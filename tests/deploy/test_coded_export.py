@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,20 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit.cli.app import app
+from edgekit.cli.export import export
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.comparison import coded_layers, coding_of, int8_twin
 from edgekit.deploy.manifest import CodedLayer
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.model import save
 from edgekit.program.interpret import Interpreter
-from edgekit.program.ir import Array, DType
+from edgekit.program.ir import Array, Boundary, DType, Operation, Program, Quantization, Tensor
+from edgekit.program.operators.coding import Coding, accumulator_for
+from edgekit.program.operators.linear import FullyConnected
+from edgekit.program.verify import verify
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.image import build_image
-from edgekit.targets.target import target
+from edgekit.targets.target import builtin_targets, target
 from tests.support.coded_network import FORMATS, coded_model, coded_network, dynamic_network
 from tests.support.random_network import random_network
 
@@ -75,7 +81,7 @@ def test_manifest_says_what_layers_take(packed: Artifact) -> None:
         profile = {layer.operation: layer for layer in session.profile(x).layers}
     for layer in layers:
         assert layer.format == "int4-g32"
-        assert layer.effective_bits == 8 * layer.packed_bytes / layer.weights
+        assert layer.packed_bits == 8 * layer.packed_bytes / layer.weights
         assert layer.packed_bytes < layer.weights
         assert layer.macs == profile[layer.operation].macs
         assert layer.instructions == profile[layer.operation].instructions
@@ -83,6 +89,20 @@ def test_manifest_says_what_layers_take(packed: Artifact) -> None:
         assert layer.int8_instructions > layer.macs
     assert packed.manifest.check.identical is True
     assert not (packed.folder / "int8").exists()
+
+
+def test_help_names_the_cores_that_are_counted() -> None:
+    """The emulator sees single layers of these; other devices count whole runs or nothing."""
+    counted, others = set[str](), set[str]()
+    for found in builtin_targets().values():
+        if found.core is not None:
+            counting = found.devices[:1] == ("emulator",)
+            (counted if counting else others).add(found.core.name)
+    said = inspect.getsource(export)
+    (said,) = re.findall(r"Counted for microcontrollers with (.*?);(.*?)count no", said, re.DOTALL)
+    named = [set(re.findall(r"M\d+\+?", part)) for part in said]
+    short = [{name.removeprefix("cortex-").upper() for name in s} for s in (counted, others)]
+    assert [{n.replace("PLUS", "+") for n in names} for names in short] == named
 
 
 def edgekit_input(artifact: Artifact) -> Array:
@@ -163,6 +183,39 @@ def test_command_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert [row["instructions_per_mac"] for row in rows] == [None, None]
     assert [row["packed_bytes"] for row in rows] == [layer.packed_bytes for layer in layers]
     assert not edgekit.load(tmp_path / "out").manifest.configuration.compare_int8
+
+
+@pytest.mark.needs("cc", "onnxruntime")
+def test_other_runtimes_keep_the_format(tmp_path: Path) -> None:
+    """ONNX Runtime rounds no weights once more: those of a small group live beside a large one."""
+    program = two_groups()
+    artifact = edgekit.export(program, target="host", output=tmp_path / "out")
+    x = np.random.default_rng(5).integers(-128, 128, (20, 1, 32)).astype(np.int8)
+    x[..., 16:] = 0
+    report = artifact.verify({"x": x}, backend="onnxruntime")
+    (output,) = report.outputs
+    assert output.elements == 80
+    assert output.largest_step <= 1
+
+
+def two_groups() -> Program:
+    """A dense layer whose second half of weights is 255 times as large, and reads zeros."""
+    rng = np.random.default_rng(6)
+    w = rng.integers(-7, 8, (4, 32)).astype(np.int8)
+    factors = np.tile(np.int32([[1, 255]]), (4, 1))
+    meaning = Quantization((1e-3,) * 4, (0,) * 4, 0)
+    x_meaning, y_meaning = Quantization.per_tensor(1.0), Quantization.per_tensor(0.02)
+    coding = Coding("int4", 16, "uint8", accumulator_for("int4", w, group=16, factors=factors))
+    operator = FullyConnected.quantized(x=x_meaning, w=meaning, y=y_meaning, coding=coding)
+    tensors = {
+        "x": Tensor("x", (1, 32), DType.INT8, x_meaning),
+        "w": Tensor.constant("w", w, meaning),
+        "factors": Tensor.constant("factors", factors),
+        "y": Tensor("y", (1, 4), DType.INT8, y_meaning),
+    }
+    dense = Operation("dense", operator, ("x", "w", None, "factors"), ("y",))
+    inputs, outputs = (Boundary("x", "x", (1, 32)),), (Boundary("y", "y", (1, 4)),)
+    return verify(Program("groups", tensors, (dense,), inputs, outputs))
 
 
 @pytest.mark.needs("cc", "onnxruntime")

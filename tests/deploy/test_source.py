@@ -12,13 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekit.cli.export import _arguments as factory_arguments
+from edgekit.cli.options import read_arguments
+from edgekit.deploy.comparison import coding_of
 from edgekit.deploy.manifest import Configuration
 from edgekit.deploy.source import Source, read_source
 from edgekit.errors import EdgekitError, InvalidModelError, UnsupportedError, UsageError
+from edgekit.formats import Format
+from edgekit.model import load, save
+from edgekit.model.coded import replace_weights
+from edgekit.model.domain import attach_functions
+from edgekit.model.nodes import const, get_input, is_op
 from edgekit.program.interpret import run
+from edgekit.program.operators.coding import Coding
+from edgekit.quantize.static import quantize_static
 from edgekit.targets.target import target
 from tests.support.onnx_models import OnnxBuilder
+from tests.support.posttraining import network, samples
+from tests.support.quantized import program_feeds
 
 FACTORY = """
 import torch
@@ -216,12 +226,66 @@ def test_what_is_no_source(
         source(model, calibration, **options)
 
 
+def weights_in_blocks() -> bytes:
+    """A product whose weights alone are quantised, by blocks of 4 with real scales."""
+    b = OnnxBuilder()
+    codes = b.constant(RNG.integers(-127, 128, (8, 5)).astype(np.int8))
+    scales = b.constant(RNG.uniform(0.01, 0.03, (2, 5)).astype(np.float32))
+    weights = b.node("DequantizeLinear", codes, scales, axis=0, block_size=4)
+    b.output(b.node("MatMul", b.input("x", (1, 8)), weights))
+    return b.build()
+
+
+def test_coded_weights_alone_are_calibrated(tmp_path: Path) -> None:
+    """Activations become int8, the weights stay as they are coded, in either form."""
+    standard = tmp_path / "blocks.onnx"
+    standard.write_bytes(weights_in_blocks())
+    data = RNG.standard_normal((20, 1, 8)).astype(np.float32)
+    found = source(standard, {"x": data})
+    (operation,) = (op for op in found.program.operations if coding_of(op) is not None)
+    assert coding_of(operation) == Coding("int8", 4, "uint8")
+    assert found.calibration is not None
+    assert found.reference is not None
+    assert not found.fallbacks
+    (real,) = run(found.reference, {"x": data[0]}).values()
+    (boundary,) = found.program.outputs
+    quantization = found.program.tensors[boundary.tensor].quantization
+    assert quantization is not None
+    (codes,) = run(found.program, program_feeds(found.program, {"x": data[0]})).values()
+    got = (codes.astype(np.float64) - quantization.scalar_zero_point) * quantization.scalar_scale
+    assert np.abs(got - real).max() <= 0.05 * np.abs(real).max()
+    with pytest.raises(UsageError, match="is a float model: give calibration"):
+        source(standard)
+
+    model = load(network())
+    for node in model.ir.graph:
+        if is_op(node, "Gemm"):
+            fmt, weights = Format.parse("fp4-e2m1-g8"), const(get_input(node, 1))
+            replace_weights(node, fmt.quantize(weights), fmt)
+    attach_functions(model.ir)
+    ours = save(model, tmp_path / "ours.onnx")
+    program = source(ours, samples()).program
+    codings = [coding_of(op) for op in program.operations if hasattr(op.operator, "coding")]
+    assert codings == [*[None] * 4, Coding("fp4-e2m1", 8, "uint8")]
+
+
+def test_notes_of_the_lowering_arrive(tmp_path: Path) -> None:
+    """Scales that move a little when they become integer factors: the user hears of it."""
+    path = tmp_path / "blocks.onnx"
+    path.write_bytes(weights_in_blocks())
+    data = {"x": RNG.standard_normal((20, 1, 8)).astype(np.float32)}
+    quantised = save(quantize_static(load(path), data), tmp_path / "quantised.onnx")
+    for found in (source(path, data), source(quantised)):
+        (note,) = (note for note in found.notes if "multiples of 1/255" in note)
+        assert "largest of their channel" in note
+
+
 def test_arguments_on_the_command_line() -> None:
     """``NAME=VALUE``; the value may hold a further equals sign."""
-    assert factory_arguments(["depth=8", "kind=a=b"]) == {"depth": "8", "kind": "a=b"}
+    assert read_arguments(["depth=8", "kind=a=b"]) == {"depth": "8", "kind": "a=b"}
     for text in ("depth", "=8", "de pth=8"):
         with pytest.raises(UsageError, match="must read NAME=VALUE"):
-            factory_arguments([text])
+            read_arguments([text])
 
 
 def test_without_torch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgekit.errors import InvalidDataError, UsageError
 from edgekit.formats import ELEMENTS, FACTORS, RULES, SPECIAL, Coded, Format, Packed
+from edgekit.formats.factors import PLAIN_FACTORS
 from edgekit.formats.groups import spread
 
 NAMES = (
@@ -374,6 +375,18 @@ def test_every_combination_has_a_name() -> None:
         assert Format.parse(str(fmt)) == fmt
         seen.add(str(fmt))
     assert len(seen) > 200
+
+
+@pytest.mark.parametrize("kind", sorted(FACTORS.keys() - {"none"}))
+def test_every_kind_of_factors_has_a_name(kind: str) -> None:
+    """The table alone decides: a kind is a modifier, but for the one that is meant without."""
+    fmt = Format(ELEMENTS["int8"], "group", 16, kind)
+    name = "int8-g16" if kind == PLAIN_FACTORS else f"int8-g16-{kind}"
+    assert str(fmt) == name
+    assert Format.parse(name) == fmt
+    with pytest.raises(UsageError) as caught:
+        Format.parse("int8-g16-fast")
+    assert (f"-{kind}," in str(caught.value)) == (kind != PLAIN_FACTORS)
 
 
 def test_special_names() -> None:

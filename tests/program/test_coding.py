@@ -15,6 +15,7 @@ from edgekit.errors import InvalidModelError
 from edgekit.formats.elements import ELEMENTS
 from edgekit.formats.factors import FACTORS
 from edgekit.program import serialize
+from edgekit.program.fixed_point import Requant
 from edgekit.program.fuse import fuse_residual
 from edgekit.program.ir import (
     Array,
@@ -27,7 +28,7 @@ from edgekit.program.ir import (
     TensorType,
 )
 from edgekit.program.operators.base import Operator, OperatorError
-from edgekit.program.operators.coding import Coding, accumulator_for, worst_case
+from edgekit.program.operators.coding import Coding, accumulator_for, single_suffices, worst_case
 from edgekit.program.operators.convolution import Conv2D, DepthwiseConv2D, TransposeConv2D
 from edgekit.program.operators.elementwise import Add
 from edgekit.program.operators.linear import DynamicFullyConnected, FullyConnected
@@ -316,10 +317,55 @@ def test_dynamic_layer_refuses(change: dict[int, TensorType], words: str) -> Non
         DynamicFullyConnected().infer(*given)
 
 
-def test_binarize_refuses_a_foreign_zero_point() -> None:
-    """One that int8 does not hold."""
+def test_binarize_refuses_what_int8_does_not_hold() -> None:
+    """A zero point, a level and its negative."""
     with pytest.raises(OperatorError, match="x_zero_point 128 does not fit int8"):
         Binarize(128).infer(TensorType((3,), INT8))
+    for level in (0, -1, 128):
+        with pytest.raises(OperatorError, match=f"level is {level}, must be in 1…127"):
+            Binarize(0, level).infer(TensorType((3,), INT8))
+    x = np.arange(-128, 128).astype(np.int8)
+    for level in (1, 64, 127):
+        (y,) = Binarize(-3, level).reference(x)
+        assert y.tolist() == [level if value >= -3 else -level for value in range(-128, 128)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e5])
+def test_convolutions_saturate_where_dense_layers_do(scale: float) -> None:
+    """Totals that ``single`` would wrap need int64, and then a convolution is a product."""
+    rng = np.random.default_rng(9)
+    rows = rng.integers(-7, 8, (6, 300)).astype(np.int8)
+    bias = rng.integers(-9999, 9999, 6)
+    w = Quantization.per_tensor(float(np.float32(scale)))
+    requant = Requant.from_real([w.scalar_scale], "single")
+    accumulator = accumulator_for("int4", rows, bias=bias, requant=requant)
+    assert accumulator is (INT32 if scale < 1e5 else DType.INT64)
+    coding = Coding("int4", accumulator=accumulator)
+    convolution = Conv2D.quantized(x=ONE, w=w, y=ONE, coding=coding)
+    x = rng.integers(-128, 128, (50, 1, 1, 300)).astype(np.int8)
+    given: list[Any] = [TensorType(x.shape, INT8), ("const", rows.reshape(6, 1, 1, 300))]
+    given.append(("const", bias.astype(accumulator.numpy)))
+    one_operator(convolution, *given)
+    (image,) = convolution.reference(x, given[1][1], given[2][1])
+    (product,) = dense(coding, w=w).reference(x.reshape(50, 300), rows, given[2][1])
+    assert np.array_equal(image.reshape(50, 6), product)
+    if accumulator is DType.INT64:
+        wrapping = Conv2D.quantized(x=ONE, w=w, y=ONE, coding=Coding("int4"))
+        given[2] = ("const", bias.astype(np.int32))
+        with pytest.raises(InvalidModelError, match="single rounding may wrap .int64, which"):
+            one_operator(wrapping, *given)
+
+
+def test_single_rounding_stays_below_its_limit() -> None:
+    """To the unit: the largest total that it takes below 2**30, by the reference itself."""
+    for factor in (0.7, 3.0, 1000.1, 2.0**29):
+        requant = Requant.from_real([factor], "single")
+        most = int(2**30 / factor) + 2
+        while not single_suffices(most, requant):
+            most -= 1
+        assert most > 2**30 / factor - 2
+        for total in (most, -most):
+            assert abs(int(requant.apply(total)[0])) <= 2**30
 
 
 def test_a_residual_is_fused_into_a_coded_convolution() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,9 +14,12 @@ from edgekit.model import load
 from edgekit.model.domain import attach_functions
 from edgekit.program import tflite
 from edgekit.program.interpret import Interpreter
-from edgekit.program.ir import Program
+from edgekit.program.ir import DType, Program, Quantization, TensorType
 from edgekit.program.lowering import lower
+from edgekit.program.operators.quantization import Binarize
 from edgekit.program.to_onnx import to_onnx
+from edgekit.program.verify import verify
+from tests.cases.case import one_operator
 from tests.support.coded_models import KERNELS, differing_rate, layer, samples, with_coded
 from tests.support.onnx_models import OnnxBuilder, run_onnx
 from tests.support.quantized import program_feeds
@@ -79,6 +84,32 @@ def test_binarize_is_exact() -> None:
     want, got = run_both(program, {"x": x_values})
     assert np.array_equal(want, got)
     assert set(want.reshape(-1).tolist()) == {-1, 1}
+
+
+@pytest.mark.parametrize("level", [1, 64, 127])
+@pytest.mark.parametrize("scale", [0.25, 0.1])
+def test_every_level_is_exact(level: int, scale: float) -> None:
+    """Whatever float32 makes of the level times the scale of the output."""
+    x, y = Quantization.per_tensor(0.5, 3), Quantization.per_tensor(float(np.float32(scale)))
+    program = one_operator(Binarize.quantized(x=x, level=level), TensorType((1, 9), DType.INT8))
+    tensors = dict(program.tensors)
+    for tensor, meaning in ((program.inputs[0].tensor, x), (program.outputs[0].tensor, y)):
+        tensors[tensor] = replace(tensors[tensor], quantization=meaning)
+    program = verify(program.replace(tensors=tensors))
+    sample = np.arange(-1, 8, dtype=np.int8)[np.newaxis]
+    want, got = run_both(program, {program.inputs[0].name: sample})
+    assert np.array_equal(want, got)
+    assert set(got.reshape(-1).tolist()) == {-level, level}
+
+
+def test_a_level_beyond_float32_is_refused() -> None:
+    x, y = Quantization.per_tensor(1.0), Quantization.per_tensor(float(np.float32(1e38)))
+    program = one_operator(Binarize.quantized(x=x, level=64), TensorType((1, 9), DType.INT8))
+    tensors = dict(program.tensors)
+    for tensor, meaning in ((program.inputs[0].tensor, x), (program.outputs[0].tensor, y)):
+        tensors[tensor] = replace(tensors[tensor], quantization=meaning)
+    with pytest.raises(UnsupportedError, match="its level times the scale of its output exceeds"):
+        to_onnx(program.replace(tensors=tensors))
 
 
 @pytest.mark.parametrize("kind", list(KERNELS))

@@ -5,8 +5,10 @@ A generated network per format, and a network of many formats over hundreds of r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,18 +28,19 @@ from tests.support.chain import STRICT, assert_identical, combine, emulate, run_
 from tests.support.coded_network import FORMATS, coded_network
 from tests.support.shared import shared_of
 
+if TYPE_CHECKING:
+    from edgekit.quantize import ConvertedModule
+
 SAMPLES = 3
 
 WINDOWS = 500
 
-MIXED = {
-    "features.0.0": "w4a8",
-    "features.1.0": "w158a8",
-    "features.2.0": "shift3a8",
-    "features.3.0": "fp4-e2m1-g32a8",
-    "classifier": "nvfp4a8",
-}
-"""A format of another kind for every layer of the activity network."""
+LAYERS = ("features.0.0", "features.1.0", "features.2.0", "features.3.0", "classifier")
+"""Of the activity network."""
+
+ROUNDED = ("w4a8", "w158a8", "fp4-e3m0a8", "fp4-e2m1-g32a8", "nvfp4a8")
+TRAINED = ("w158-mean-a8", "shift3a8", "w1a8", "w1a1", "w4a8-g32")
+"""A recipe of another kind for every layer."""
 
 
 @cache
@@ -104,16 +107,51 @@ def test_aarch64() -> None:
     check(SharedMachine(library, CPUS["aarch64"], shared_of(library, "aarch64")))
 
 
+def rounded(x: Array) -> ConvertedModule:
+    """The activity network with random weights, each layer rounded to another format."""
+    import torch
+
+    from edgekit.model.capture import capture
+    from edgekit.quantize import ConvertedModule, Recipe, quantize_model
+    from edgekit.zoo import har_cnn
+
+    model = capture(har_cnn().eval(), torch.from_numpy(x[:1]), name="har")
+    (name,) = (str(value.name) for value in model.ir.graph.inputs)
+    recipe = Recipe.parse(dict(zip(LAYERS, ROUNDED, strict=True)), keep_ends=False)
+    return ConvertedModule.from_model(quantize_model(model, recipe, {name: x[::8]}))
+
+
+def trained(x: Array) -> ConvertedModule:
+    """The same after a few steps of training, each layer in another format."""
+    import torch
+    from torch.nn import functional
+
+    from edgekit.quantize import Recipe, convert, prepare
+    from edgekit.zoo import har_cnn
+
+    recipe = Recipe.parse(dict(zip(LAYERS, TRAINED, strict=True)), keep_ends=False)
+    samples = torch.from_numpy(x[::4])
+    prepared = prepare(har_cnn(), recipe, samples)
+    prepared.train()
+    optimizer = torch.optim.Adam(prepared.parameters(), lr=1e-3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(prepared(samples), torch.arange(len(samples)) % 7)
+        loss.backward()
+        optimizer.step()
+    return convert(prepared)
+
+
 @pytest.mark.torch
 @pytest.mark.needs("torch", "cortex-m compiler")
-def test_recorded_windows(data_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", [rounded, trained])
+def test_recorded_windows(
+    made: Callable[[Array], ConvertedModule], data_folder: Path, tmp_path: Path
+) -> None:
     """Torch and the artifact on the emulated board agree on every logit of hundreds of windows."""
     import torch
 
     import edgekit
-    from edgekit.model.capture import capture
-    from edgekit.quantize import ConvertedModule, Recipe, quantize_model
-    from edgekit.zoo import har_cnn
 
     with np.load(data_folder / "har" / "wisdm_watch7_w40.npz") as arrays:
         kept = arrays["X"][:: len(arrays["X"]) // WINDOWS][:WINDOWS]
@@ -121,12 +159,9 @@ def test_recorded_windows(data_folder: Path, tmp_path: Path) -> None:
     x = x / np.abs(x).std(axis=(0, 2), keepdims=True)
     assert x.shape == (WINDOWS, 6, 40)
     torch.manual_seed(0)
-    model = capture(har_cnn().eval(), torch.from_numpy(x[:1]), name="har")
-    (name,) = (str(value.name) for value in model.ir.graph.inputs)
-    recipe = Recipe.parse(MIXED, keep_ends=False)
-    converted = ConvertedModule.from_model(quantize_model(model, recipe, {name: x[::8]}))
+    converted = made(x)
     artifact = edgekit.export(converted, target="nucleo-l4r5zi", output=tmp_path / "board")
-    assert len({layer.format for layer in artifact.manifest.coded}) == len(MIXED)
+    assert len(artifact.manifest.coded) == len(LAYERS)
     codes = converted.codes(torch.from_numpy(x))
     assert isinstance(codes, torch.Tensor)
     assert len(np.unique(codes.numpy())) > 20

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgekit.errors import UnsupportedError
 from edgekit.formats.elements import ELEMENTS
-from edgekit.formats.factors import FACTORS
+from edgekit.formats.factors import FACTORS, FactorName
 from edgekit.program.ir import Array, DType, Program, Tensor, TensorType
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.linear import DynamicFullyConnected
 from edgekit.targets.c.bindings.coded import Decoder, coding_parameters
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.c.kernel import KERNEL_FOLDER
-from edgekit.targets.image import build_image
+from edgekit.targets.image import Image, build_image
 from edgekit.targets.target import target
 from tests.cases.case import one_operator
 from tests.cases.coded import Layer, pairs
@@ -271,6 +273,93 @@ def test_the_image_holds_the_packed_bytes_and_no_buffer(element: str, tmp_path: 
     machine = emulate(image)
     assert machine.stack_bytes() < STACK_LIMIT < decoded
     machine.close()
+
+
+ROWS: dict[str, tuple[dict[str, Any], ...]] = {
+    "dense": ({"x": (1, 1024)}, {"x": (1, 4096)}),
+    "dynamic": ({"operator": "dynamic", "x": (1, 1024)}, {"operator": "dynamic", "x": (1, 4096)}),
+    "conv": tuple(
+        {"operator": "conv", "x": (1, 4, 4, depth), "fields": pairs(padding=(1, 1, 1, 1))}
+        for depth in (128, 512)
+    ),
+    "conv-groups": tuple(
+        {"operator": "conv", "x": (1, 3, 3, depth), "outputs": 4, "fields": pairs(groups=2)}
+        for depth in (256, 1024)
+    ),
+    "depthwise": tuple(
+        {
+            "operator": "depthwise",
+            "x": (1, taps + 1, taps, 2),
+            "outputs": 2,
+            "kernel": (taps, taps),
+        }
+        for taps in (32, 64)
+    ),
+}
+"""Layers whose rows have a thousand weights at least, and the same with four times as many."""
+
+
+@pytest.mark.needs("cortex-m compiler")
+@pytest.mark.parametrize(
+    ("rows", "element", "factors"),
+    [
+        ("dense", "int4", "none"),
+        ("dense", "int3", "uint8"),
+        ("dense", "ternary-p5", "none"),
+        ("dense", "fp8-e4m3", "uint8"),
+        ("dynamic", "fp4-e2m1", "shift"),
+        ("conv", "int4", "none"),
+        ("conv", "fp6-e2m3", "uint8"),
+        ("conv-groups", "ternary-p5", "none"),
+        ("conv-groups", "int4", "e4m3"),
+        ("depthwise", "int4", "none"),
+        ("depthwise", "fp8-e4m3", "none"),
+        ("depthwise", "binary", "uint8"),
+    ],
+)
+def test_longer_rows_need_no_more_memory(
+    rows: str, element: str, factors: FactorName, tmp_path: Path
+) -> None:
+    """Stack, bss and scratch of a layer are the same for four times as many weights in a row.
+
+    What grows is what is stored: every array, in the image as packed, and nothing between.
+    """
+    found = []
+    for number, fields in enumerate(ROWS[rows]):
+        # Totals in int64 take more stack: both lengths have them, or neither.
+        wide = factors != "none"
+        layer = Layer(element=element, factors=factors, group=32, wide=wide, **fields)
+        assert layer.terms >= 1024 * 4**number
+        emission = emit(layer.case().program, version="test")
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        image = build_image(emission.library, target("cortex-m4"), folder=folder)
+        _check_arrays(layer, emission, image)
+        inputs = emission.plan.arena_bytes - math.prod(layer.x)
+        machine = emulate(image)
+        found.append((machine.stack_bytes(), image.sizes.bss, image.sizes.data, inputs))
+        machine.close()
+    assert found[0] == found[1]
+    assert found[0][0] < STACK_LIMIT
+
+
+def _check_arrays(layer: Layer, emission: Emission, image: Image) -> None:
+    """The weights' section holds every array's own bytes one behind the other."""
+    (section,) = (s for s in image.elf.sections if s.name == ".ek_weights")
+    offsets = [(section.address - s.address, s.data) for s in image.elf.segments]
+    (stored,) = (data[at : at + section.bytes] for at, data in offsets if 0 <= at < len(data))
+    integers, numbers = layer.constants()
+    packed = {"weights": ELEMENTS[layer.element].pack(integers)}
+    if numbers is not None:
+        packed["factors"] = FACTORS[layer.factors].codes(numbers)
+    offset = 16
+    for member in emission.weights.members:
+        name = member.name.split("_0_")[-1]
+        data = packed.pop(name, member.data)
+        assert stored[offset : offset + data.nbytes] == data.tobytes(), name
+        offset += data.nbytes
+    assert not packed
+    assert 0 <= len(stored) - offset < 8
 
 
 def test_computed_weights_have_no_kernel() -> None:

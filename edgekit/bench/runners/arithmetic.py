@@ -7,6 +7,7 @@ that the runtime has no integer kernel for, on this processor, it leaves in floa
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -34,14 +35,12 @@ class Arithmetic:
     real: int
 
 
-def executed(onnxruntime: Any, model: Path, options: Any, provider: str) -> Arithmetic | None:
+def executed(open_session: Callable[[], object], options: Any) -> Arithmetic | None:
     """What a session computes in; None where the package onnx is missing, or nothing was written.
 
     Args:
-        onnxruntime: the module.
-        model: the file.
+        open_session: opens a session with `options`.
         options: for a session of its own, which writes its graph.
-        provider: of kernels.
     """
     try:
         onnx: Any = import_module("onnx")
@@ -51,7 +50,7 @@ def executed(onnxruntime: Any, model: Path, options: Any, provider: str) -> Arit
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
         try:
-            onnxruntime.InferenceSession(str(model), options, providers=[provider])
+            open_session()
             written = onnx.load(str(path))
         except Exception:
             # The runtime's own exceptions have no common base; a figure needs none of this.

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from edgekit.errors import UsageError
 from edgekit.formats import ELEMENTS
+from edgekit.formats.packing import TRITS
+from edgekit.model.coded import coded_attributes, operator_of
 from edgekit.model.domain import DOMAIN, VERSION
 
 DYNAMIC_FLOOR = 1e-5
 """Smallest magnitude that a dynamic scale is made for: BitNet's epsilon (arXiv 2402.17764)."""
-
-_TRITS = 5
-"""Base-3 digits in a byte."""
 
 
 def dequantize_weights(
@@ -109,7 +108,7 @@ def _codes(packed: Tensor, element: str, columns: int) -> Tensor:
     known, rows = ELEMENTS[element], packed.shape[0]
     stored = packed.long()[:, :, None]
     if known.packing == "trits":
-        powers = 3 ** torch.arange(_TRITS, device=packed.device)
+        powers = 3 ** torch.arange(TRITS, device=packed.device)
         digits = stored.div(powers, rounding_mode="floor") % 3
         return digits.reshape(rows, -1)[:, :columns]
     string = (stored >> torch.arange(8, device=packed.device)) & 1
@@ -145,14 +144,10 @@ def dequantize_symbol(
 ) -> Tensor:
     """The ONNX node of :func:`dequantize_weights`."""
     known = ELEMENTS[element]
-    attributes: dict[str, Any] = {"element": element, "factors": factors}
-    if known.packing == "bits":
-        attributes["bits"] = known.bits
-    attributes |= {"columns": columns, "group": group}
     return torch.onnx.ops.symbolic(
-        f"{DOMAIN}::{'DequantizeTrits' if known.packing == 'trits' else 'DequantizeBits'}",
+        f"{DOMAIN}::{operator_of(known)}",
         (packed, levels, scale, factor_codes, factor_levels),
-        attributes,
+        coded_attributes(known, factors, columns, group),
         dtype=torch.float32,
         shape=(packed.shape[0], columns),
         version=VERSION,

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from onnx_ir import DataType
 
 from edgekit.errors import UnsupportedError
-from edgekit.formats import FactorName
+from edgekit.formats import ELEMENTS, FactorName
+from edgekit.formats.group_scales import GROUP_SCALES
+from edgekit.formats.groups import reduce_groups, spread
 from edgekit.model.coded import is_dequantizer, read_coded
 from edgekit.model.constants import moved, moves_behind, stored_behind
 from edgekit.model.geometry import axis_of, check
@@ -39,13 +41,12 @@ NARROW = {
 }
 """The element of a stored ONNX type, and the zero point at which it means that element."""
 
-MIN_GROUP = 4
-"""Shortest groups: shorter ones would store more factors than weights save."""
-
 PACKED = "Conv, Gemm and MatMul"
 """The operators that run coded weights."""
 
-_LARGEST_FACTOR = 255
+LARGEST_MOVE = 0.05
+"""How far a weight may move, as a share of the largest of its group, where factors take the place
+of real scales. Below it int4 and narrower keep their integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,14 +214,15 @@ def as_int8(weights: Weights) -> Weights | None:
 def rows_of(weights: Weights) -> Rows:
     """Coded weights in rows.
 
-    Scales of blocks that are no factors already become ones of 0…255: those of a row, divided by
-    the 255th part of the largest, rounded, at least 1. The note says where that moved weights.
+    Scales of blocks that are no factors already become ones of 0…255, as the weight formats have
+    them; the note says how far that moved weights.
 
     Args:
         weights: coded, [O,K] in the order of the sum.
 
     Raises:
-        UnsupportedError: blocks do not lie in groups of one length along the rows.
+        UnsupportedError: scales of a row that have factors differ, or are too different for
+            factors to stand for them.
     """
     blocks = weights.blocks
     assert blocks is not None
@@ -230,32 +232,64 @@ def rows_of(weights: Weights) -> Rows:
     starts = index[:, ::group]
     scale = blocks.scale[starts]
     even = bool((scale == scale[:, :1]).all())
-    if blocks.factor is None and even:
-        return _plain(weights, blocks, scale[:, 0])
-    if (blocks.factor is not None and not even) or group < min(MIN_GROUP, columns):
+    if blocks.factor is None:
+        if even:
+            return _plain(weights, blocks, scale[:, 0])
+        return _with_factors(weights.data, blocks, scale, group)
+    if not even:
         raise UnsupportedError(
-            f"groups of {blocks.element} weights that share a scale do not run along the rows of "
-            f"the sum, must be {MIN_GROUP} or more consecutive weights of one output channel"
+            f"the scales of its {blocks.element} weights change within the sum of one output, "
+            "must be one for each output beside the factors of groups: the groups run along "
+            "another axis than the sum"
         )
-    if blocks.factor is not None:
-        plain = _plain(weights, blocks, scale[:, 0])
-        factors: Any = blocks.factor[starts]
-        return Rows(plain.integers, plain.scale, blocks.element, group, blocks.kind, factors)
-    row_scale = (scale.max(axis=1) / np.float32(_LARGEST_FACTOR)).astype(np.float32)
-    factors = np.maximum(1, np.rint(scale / row_scale[:, np.newaxis])).astype(np.int32)
-    back = factors.astype(np.float32) * row_scale[:, np.newaxis]
-    plain = _plain(weights, blocks, row_scale)
-    worst = float(np.abs(back.astype(np.float64) / scale - 1).max())
+    plain = _plain(weights, blocks, scale[:, 0])
+    factors: Any = blocks.factor[starts]
+    return Rows(plain.integers, plain.scale, blocks.element, group, blocks.kind, factors)
+
+
+def _with_factors(stored: Array, blocks: Blocks, scale: Array, group: int) -> Rows:
+    """Rows whose groups have real scales, with factors instead; integers round to their steps.
+
+    Args:
+        stored: integers [O,K].
+        blocks: of the weights.
+        scale: float32[O,G] of the groups.
+        group: weights of each; the last one may have fewer.
+
+    Raises:
+        UnsupportedError: a weight moves by more than a small share of its group's largest.
+    """
+    name, columns = blocks.element, stored.shape[1]
+    row_scale, factors = GROUP_SCALES["uint8"].encode(scale)
+    step = factors.astype(np.float64) * row_scale.astype(np.float64)[:, np.newaxis]
+    steps = spread(step, group=group, columns=columns)
+    real = stored * spread(scale.astype(np.float64), group=group, columns=columns)
+    integers = ELEMENTS[name].nearest_integers(real / steps)
+    moved, largest = (
+        reduce_groups(np.abs(values), group, lambda part: part.max(axis=-1))
+        for values in (integers * steps - real, real)
+    )
+    # Groups that are all zero do not move.
+    worst = float((moved / np.where(largest > 0, largest, 1)).max())
+    if worst > LARGEST_MOVE:
+        ratio = float((scale.max(axis=1).astype(np.float64) / scale.min(axis=1)).max())
+        raise UnsupportedError(
+            f"the scales of groups of its {name} weights, up to {ratio:.4g} to 1 within one "
+            f"output, would become factors of 1…255, and weights move by up to {worst:.1%} of "
+            f"their group's largest, must be {LARGEST_MOVE:.0%} at most: scales within 20 to 1, "
+            "one for each output, or weights quantised by edgekit would do"
+        )
+    plain = _plain(Weights(integers), blocks, row_scale)
     # One rounding of the product is float32's own.
     note = (
         ""
         if worst < 2.0**-22
         else (
-            f"scales of groups became multiples of 1/{_LARGEST_FACTOR} of the largest of their "
-            f"channel; weights moved by up to {worst:.2%}"
+            "scales of groups became multiples of 1/255 of the largest of their channel; weights "
+            f"moved by up to {worst:.2%} of their group's largest"
         )
     )
-    return Rows(plain.integers, plain.scale, blocks.element, group, "uint8", factors, note)
+    return Rows(plain.integers, plain.scale, name, group, "uint8", factors, note)
 
 
 def _plain(weights: Weights, blocks: Blocks, scale: Array) -> Rows:

@@ -58,7 +58,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     if y is None:
         x, weights = low.real(node, x), real_weights(low, node, weights)
     elif rows is not None:
-        weights = Weights(weights.data, rows.scale)
+        weights = Weights(_kernels(rows.integers, weights.data.shape), rows.scale)
     groups = get_int(node, "group", 1)
     weights, window = _geometry(node, x.shape, weights, groups, transposed)
 
@@ -78,7 +78,7 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
     kind = DepthwiseConv2D if depthwise else TransposeConv2D if transposed else Conv2D
     extra: list[str | None] = []
     if rows is not None:
-        coded = coded_sum(low, node, rows, row, x)
+        coded = coded_sum(low, node, rows, row, x, single=y)
         fields["coding"] = coded.coding
         extra = [coded.bias]
         if coded.factors is not None:
@@ -107,6 +107,11 @@ def conv(low: Lowerer, node: onnx_ir.Node) -> None:
 def _rows(weights: Array) -> Array:
     """[O, I/groups, ...] to rows in the order of the sum: channels last."""
     return np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1)
+
+
+def _kernels(rows: Array, shape: tuple[int, ...]) -> Array:
+    """Rows as :func:`_rows` makes them, in the shape that they had before."""
+    return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
 def _operator(

@@ -153,7 +153,7 @@ def _fully_connected(
         x = low.plain(node, x)
     arrangement, (outputs, inner) = x.arrangement, weights.data.shape
     if rows is not None:
-        weights = Weights(weights.data, rows.scale)
+        weights = Weights(rows.integers, rows.scale)
     weights = weights.moved(weights.data[:, arrangement.gather([last])], axis=0)
     operator = FullyConnected(clamp=tail.clamp)
     summed = None if rows is None else coded_sum(low, node, rows, bias, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from edgekit.program.operators.base import Operator
 from edgekit.program.operators.movement import Concat, Reshape
 from edgekit.program.operators.quantization import Dequantize, Quantize
 from edgekit.program.verify import verify
+
+log = logging.getLogger("edgekit")
 
 _SPATIAL = (
     *("Conv", "ConvTranspose", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool"),
@@ -78,7 +81,8 @@ def lower(
 
     Returns:
         A verified Program. Its inputs and outputs carry the Model's names; those of a quantised
-        Model are int8 (uint8 less 128) where the Model quantises them.
+        Model are int8 (uint8 less 128) where the Model quantises them. What the user should hear
+        of is logged as warnings; :func:`lower_noted` returns it instead.
 
     Raises:
         UnsupportedError: lists every node that cannot be lowered with the supported operators, or
@@ -86,7 +90,10 @@ def lower(
         InvalidModelError: a node that does not fit its inputs.
         UsageError: `state` names what the Model has not, or tensors that differ.
     """
-    return lower_noted(model, allow_fallback=allow_fallback, state=state).program
+    lowered = lower_noted(model, allow_fallback=allow_fallback, state=state)
+    for note in lowered.notes:
+        log.warning("%s: %s", model.name, note)
+    return lowered.program
 
 
 def lower_noted(

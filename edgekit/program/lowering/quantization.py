@@ -25,6 +25,14 @@ from edgekit.program.operators.quantization import (
     Quantize,
 )
 
+BINARY_LEVEL = 64
+"""What a sign is in int8. The bias of the next layer is stored in steps of its input's scale times
+that of its weights; binary activations have a large scale, so with ±1 those steps would be coarser
+than the layer's output. A power of two divides the scale exactly."""
+
+SMALLEST_BINARY_SCALE = 2.0**-120
+"""The :data:`BINARY_LEVEL`-th part is still a normal float32."""
+
 
 @lowering("QuantizeLinear")
 def quantize_linear(low: Lowerer, node: onnx_ir.Node) -> None:
@@ -90,22 +98,22 @@ def _coded_constant(low: Lowerer, node: onnx_ir.Node) -> bool:
 
 @lowering("Binarize", domain=DOMAIN)
 def binarize(low: Lowerer, node: onnx_ir.Node) -> None:
-    """The signs of quantised values, worth one scale."""
+    """The signs of quantised values, worth one scale: ±:data:`BINARY_LEVEL` of its parts."""
     x, result = low.value(get_input(node, 0)), node.outputs[0]
     scale = const(get_input(node, 1))
     check(
         scale is not None
         and scale.dtype == np.float32
         and scale.size == 1
-        and bool((np.isfinite(scale) & (scale > 0)).all()),
+        and bool((np.isfinite(scale) & (scale >= SMALLEST_BINARY_SCALE)).all()),
         node,
-        "the scale must be one positive constant of float32",
+        f"the scale must be one constant of float32, {SMALLEST_BINARY_SCALE} at least",
     )
     assert scale is not None
     check_supported(x.quantization is not None, node, "its input must be quantised")
     assert x.quantization is not None
-    y = Quantization.per_tensor(float(scale.reshape(())))
-    operator = Binarize.quantized(x=x.quantization)
+    y = Quantization.per_tensor(float(scale.reshape(())) / BINARY_LEVEL)
+    operator = Binarize.quantized(x=x.quantization, level=BINARY_LEVEL)
     tensor = low.emit(node, operator, x.tensor, name=name_of(result), quantization=y)
     low.define(result, Value(tensor, x.arrangement, y))
 

@@ -10,11 +10,13 @@ import onnx_ir
 from edgekit.errors import UnsupportedError
 from edgekit.model.geometry import check
 from edgekit.model.nodes import Array, get_int, is_op, label
+from edgekit.program.fixed_point import Requant
 from edgekit.program.ir import Quantization
 from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.fusion import Tail
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.value import Value, Weights
+from edgekit.program.operators.accumulator import weight_factors
 from edgekit.program.operators.base import OperatorError
 from edgekit.program.operators.coding import Coding, accumulator_for
 
@@ -107,7 +109,13 @@ def noted_rows(low: Lowerer, node: onnx_ir.Node, weights: Weights) -> coded.Rows
 
 
 def coded_sum(
-    low: Lowerer, node: onnx_ir.Node, rows: coded.Rows, bias: Weights | None, x: Value
+    low: Lowerer,
+    node: onnx_ir.Node,
+    rows: coded.Rows,
+    bias: Weights | None,
+    x: Value,
+    *,
+    single: Quantization | None = None,
 ) -> CodedSum:
     """The accumulator that no total overflows, and the bias in it.
 
@@ -117,19 +125,28 @@ def coded_sum(
         rows: the weights.
         bias: float32, or quantised integers; None for no bias.
         x: the input, quantised.
+        single: quantisation of the result where totals in int32 are rounded ``single``, which must
+            not wrap; None where another rounding saturates.
 
     Raises:
         UnsupportedError: not even int64 holds every total.
     """
     outputs, integers, step = rows.integers.shape[0], None, None
+    assert x.quantization is not None
     if bias is not None:
-        assert x.quantization is not None
         _check_bias(node, bias, outputs)
         step = x.quantization.scalar_scale * np.array(rows.scale.scale, np.float64)
         integers = integer_bias(bias, np.broadcast_to(step, (outputs,)), _INT53)
     try:
         accumulator = accumulator_for(
-            rows.element, rows.integers, group=rows.group, factors=rows.factors, bias=integers
+            rows.element,
+            rows.integers,
+            group=rows.group,
+            factors=rows.factors,
+            bias=integers,
+            requant=None
+            if single is None
+            else Requant.from_real(weight_factors(x.quantization, rows.scale, single), "single"),
         )
     except OperatorError as error:
         raise UnsupportedError(f"{label(node)}: {error}") from error

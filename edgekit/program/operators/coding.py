@@ -17,23 +17,26 @@ up, exceeds ``255·Σ g_k·|w| + |bias|`` of its row. This must fit the accumula
 int32, at most 2⁵³ for int64, from where requantisation in float64 would round (and where the
 reference, which multiplies in float64, would). The weights are constants, so the verifier computes
 it; :func:`accumulator_for` chooses by it.
+
+Results are bounded too: convolutions round totals in int32 with ``single``, which wraps beyond
+int32, where fully connected layers round with ``float64``, which saturates. So ``single`` is for
+totals that it takes to less than 2³⁰, where both saturate no further (:func:`single_suffices`); a
+convolution whose bound times its largest factor is more needs int64, which rounds with ``float64``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from edgekit.formats.element import Element
 from edgekit.formats.elements import ELEMENTS
-from edgekit.formats.factors import FACTORS
+from edgekit.formats.factors import FACTORS, FactorName
+from edgekit.program.fixed_point import FLOAT64_RESULT_LIMIT, Requant
 from edgekit.program.ir import Array, DType, TensorType
 from edgekit.program.operators.base import require, require_dtype
-
-FactorKind = Literal["none", "uint8", "shift", "e4m3"]
-"""How factors are stored, see :data:`edgekit.formats.FACTORS`; ``none``: there are none."""
 
 LARGEST_INPUT = 255
 """Largest magnitude of an int8 input less its zero point."""
@@ -60,7 +63,7 @@ class Coding:
 
     element: str
     group: int = 0
-    factors: FactorKind = "none"
+    factors: FactorName = "none"
     accumulator: DType = DType.INT32
 
     @property
@@ -87,7 +90,7 @@ class Coding:
             self.element in ELEMENTS,
             f"coding: no element {self.element!r}, must be one of {', '.join(ELEMENTS)}",
         )
-        known = get_args(FactorKind)
+        known = get_args(FactorName)
         require(
             self.factors in known, f"coding: factors are {self.factors!r}, must be one of {known}"
         )
@@ -201,8 +204,9 @@ def accumulator_for(
     group: int = 0,
     factors: Array | None = None,
     bias: Array | None = None,
+    requant: Requant | None = None,
 ) -> DType:
-    """The narrowest accumulator that no total overflows.
+    """The narrowest accumulator that no total overflows, nor its requantisation.
 
     Args:
         element: name of the weights' element; those wider than int16 need int64.
@@ -210,6 +214,7 @@ def accumulator_for(
         group: weights that share a factor, 0 without factors.
         factors: factors [O,G], None without.
         bias: exact integer bias [O], None without.
+        requant: what int32 totals would be requantised with; None where nothing rounds ``single``.
 
     Raises:
         OperatorError: not even int64 holds every total.
@@ -222,7 +227,8 @@ def accumulator_for(
     """
     bound = worst_case(rows, group=group, factors=factors, bias=bias)
     narrow = ELEMENTS[element].dtype.itemsize <= 2
-    if narrow and bound <= ACCUMULATOR_LIMITS[DType.INT32]:
+    suffices = requant is None or single_suffices(bound, requant)
+    if narrow and suffices and bound <= ACCUMULATOR_LIMITS[DType.INT32]:
         return DType.INT32
     require(
         bound <= ACCUMULATOR_LIMITS[DType.INT64],
@@ -232,8 +238,29 @@ def accumulator_for(
     return DType.INT64
 
 
+def single_suffices(bound: int, requant: Requant) -> bool:
+    """Whether ``single`` rounding takes no total of this magnitude to 2³⁰ or beyond.
+
+    Args:
+        bound: largest magnitude of a total.
+        requant: of ``single`` rounding.
+
+    >>> single_suffices(2**20, Requant.from_real([0.5, 1000], "single"))
+    True
+    >>> single_suffices(2**20, Requant.from_real([0.5, 1024], "single"))
+    False
+    """
+    pairs = zip(requant.multiplier, requant.shift, strict=True)
+    return all(bound * m >> 31 - shift < FLOAT64_RESULT_LIMIT for m, shift in pairs)
+
+
 def constants_problem(
-    coding: Coding, rows: Array, *, factors: Array | None = None, bias: Array | None = None
+    coding: Coding,
+    rows: Array,
+    *,
+    factors: Array | None = None,
+    bias: Array | None = None,
+    requant: Requant | None = None,
 ) -> str | None:
     """What is wrong with the constants of a coded operator, None where nothing is.
 
@@ -242,6 +269,7 @@ def constants_problem(
         rows: weights [O,K] in the order of the sum.
         factors: factors [O,G]; None where the coding has none.
         bias: integer bias [O]; None where there is none.
+        requant: field of the operator; None where it has none.
 
     >>> constants_problem(Coding("ternary"), np.int8([[1, 2]]))
     'w holds 2, no level of ternary: -1, 0, 1'
@@ -262,4 +290,10 @@ def constants_problem(
     if bound > limit:
         wider = " (int64 would do)" if bound <= ACCUMULATOR_LIMITS[DType.INT64] else ""
         return f"a total may reach {bound}, beyond {limit} of {coding.accumulator}{wider}"
+    single = requant is not None and requant.rounding == "single"
+    if single and requant is not None and not single_suffices(bound, requant):
+        return (
+            f"a total may reach {bound}, which requant takes to {FLOAT64_RESULT_LIMIT} or beyond: "
+            "single rounding may wrap (int64, which saturates, would do)"
+        )
     return None

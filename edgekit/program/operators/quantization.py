@@ -174,32 +174,44 @@ class Requantize(Operator):
 @operator("binarize", inputs="x", in_place=(0,))
 @dataclass(frozen=True)
 class Binarize(Operator):
-    """``y = x >= x_zero_point ? 1 : -1``, int8 to int8: the sign, with that of zero positive.
+    """``y = x >= x_zero_point ? level : -level``, int8 to int8: the sign, that of zero positive.
+
+    A level above 1 makes the output's scale as much smaller, and with it the steps in which the
+    next layer's bias is stored.
 
     Attributes:
         x_zero_point: of the input; the output has none.
+        level: magnitude of the output, 1…127.
 
-    >>> Binarize(3).reference(np.int8([2, 3, 4]))[0].tolist()
-    [-1, 1, 1]
+    >>> Binarize(3, 64).reference(np.int8([2, 3, 4]))[0].tolist()
+    [-64, 64, 64]
     """
 
     x_zero_point: int = 0
+    level: int = 1
 
     @classmethod
-    def quantized(cls, *, x: Quantization) -> Self:
-        """From the input's per-tensor quantisation."""
-        return cls(x.scalar_zero_point)
+    def quantized(cls, *, x: Quantization, level: int = 1) -> Self:
+        """From the input's per-tensor quantisation.
+
+        Args:
+            x: of the input.
+            level: the field.
+        """
+        return cls(x.scalar_zero_point, level)
 
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
         """The type of `x`."""
         x = given(inputs[0])
         require_dtype(x, "x", DType.INT8)
         require_fits(self.x_zero_point, "x_zero_point", x.dtype)
+        require(1 <= self.level <= 127, f"level is {self.level}, must be in 1…127")
         return (x,)
 
     def reference(self, *inputs: Array | None) -> tuple[Array, ...]:
-        """The signs."""
-        return (np.where(given(inputs[0]) >= self.x_zero_point, 1, -1).astype(np.int8),)
+        """The signs, times the level."""
+        positive = given(inputs[0]) >= self.x_zero_point
+        return (np.where(positive, self.level, -self.level).astype(np.int8),)
 
 
 @operator("dynamic_quantize", inputs="x", outputs="y scale")

@@ -157,9 +157,15 @@ def dequantize(node: Node) -> None:
 
 @writes(Binarize)
 def binarize(node: Node) -> None:
-    """The function of the ``edgekit`` domain, on the reals that the input means."""
+    """The function of the ``edgekit`` domain, on the reals that the input means.
+
+    What the level means rounds to float32 where it is no power of two; quantised, it is the level.
+    """
     order = node.shared_order()
-    scale = node.floats(per_tensor(node.output).scalar_scale, "scale")
+    level = np.float64(per_tensor(node.output).scalar_scale) * node.operator.level
+    if not level <= np.finfo(np.float32).max:
+        node.refuse("its level times the scale of its output exceeds float32")
+    scale = node.floats(float(np.float32(level)), "scale")
     real = node.values.real(node.input(0), order)
     value = node.graph.call("Binarize", real, scale, name=f"{node.name}.binarize")
     node.finish(value, order, None)

@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from edgekit.formats.element import Element
+from edgekit.formats.elements import minifloat_magnitudes
 from edgekit.formats.factors import FACTORS
 from edgekit.program.ir import Array, DType, Operation
 from edgekit.program.operators.coding import Coding
@@ -28,8 +29,8 @@ PLAIN = Coding("int8")
 DIRECT_BITS = {2: "2_BITS", 3: "3_BITS", 4: "4_BITS", 8: "8_BITS"}
 """Widths for which there is code of their own."""
 
-FACTOR_KINDS = ("none", "uint8", "shift", "e4m3")
-"""In the order of ``EK_FACTORS_NONE`` and its like."""
+FACTOR_KINDS = tuple(FACTORS)
+"""In the order of ``EK_FACTORS_NONE`` and its like, which is the table's."""
 
 
 class Decoder(IntEnum):
@@ -64,17 +65,14 @@ class Decoder(IntEnum):
 def mantissa_bits(element: Element) -> int:
     """Bits of the mantissa of a minifloat with sign and subnormals, 0 where it is none.
 
+    By what the kernels compute from them, :func:`~edgekit.formats.elements.minifloat_magnitudes`.
+
     >>> from edgekit.formats.elements import ELEMENTS
     >>> mantissa_bits(ELEMENTS["fp8-e4m3"]), mantissa_bits(ELEMENTS["shift4"])
     (3, 0)
     """
-    half = 2 ** (element.bits - 1)
     for bits in range(1, element.bits - 1):
-        steps = 2**bits
-        magnitudes = [
-            code if code < steps else (steps + code % steps) << (code // steps - 1)
-            for code in range(half)
-        ]
+        magnitudes = minifloat_magnitudes(element.bits - 1 - bits, bits)
         if _agree(element, (*magnitudes, *(-m for m in magnitudes))):
             return bits
     return 0

@@ -78,6 +78,10 @@ def binarize(bound: Bound) -> Call:
     """``binarize_s8``."""
     operator = cast(Binarize, bound.operation.operator)
     return Call(
-        {"count": bound.input(0).type.size, "x_zero_point": operator.x_zero_point},
+        {
+            "count": bound.input(0).type.size,
+            "x_zero_point": operator.x_zero_point,
+            "level": operator.level,
+        },
         (bound.value(0), bound.result()),
     )

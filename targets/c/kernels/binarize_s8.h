@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT
  *
- * y = x >= x_zero_point ? 1 : -1.
+ * y = x >= x_zero_point ? level : -level.
  *
  * x: int8 [count]; y: int8 [count], may be x.
  */
@@ -16,6 +16,7 @@ extern "C" {
 typedef struct {
     int32_t count; /* elements */
     int32_t x_zero_point;
+    int32_t level; /* 1...127 */
 } ek_binarize_s8_params;
 
 void EK_FN(binarize_s8)(const ek_binarize_s8_params *p, const int8_t *x, int8_t *y);

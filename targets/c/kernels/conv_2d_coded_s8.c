@@ -12,24 +12,7 @@ EK_CODED_APART void conv_2d_coded_store_s8(
     const int8_t *residual,
     int8_t *y)
 {
-    const ek_convolution_shape *s = &p->shape;
-    const int32_t down = ek_lines_down(s);
-    const int32_t length = down ? s->y_height : s->y_width;
-    const int32_t step = (down ? s->y_width : 1) * s->y_channels;
-    const int32_t line_step = (down ? 1 : s->y_width) * s->y_channels;
-    int32_t line = block->line;
-    int32_t position = block->position;
-    int32_t place = line * line_step + position * step + channel;
-
-    for (int32_t i = 0; i < block->count; ++i, place += step) {
-        if (position++ == length) {
-            position = 1;
-            place = ++line * line_step + channel;
-        }
-        y[place] = (int8_t)(residual == NULL
-                                ? (int32_t)outputs[i]
-                                : ek_sum(&p->residual, (int32_t)outputs[i], residual[place]));
-    }
+    ek_block_store(&p->shape, outputs, block, channel, &p->residual, residual, y);
 }
 
 void EK_FN(conv_2d_coded_s8)(

@@ -11,6 +11,7 @@
 #include "ek_coded.h"
 #include "ek_convolution.h"
 #include "ek_requantize_float64.h"
+#include "ek_sum.h"
 
 #define EK_PIXELS 64
 
@@ -448,6 +449,36 @@ EK_CODED_APART void ek_block_requantize(
         const int32_t scaled = ek_requantize_single((int32_t)*totals, multiplier, shift);
         *totals =
             ek_clamp_s32(ek_add_wrap_s32(scaled, o->zero_point), o->clamp_min, o->clamp_max);
+    }
+}
+
+/* Writes a block's outputs of one channel, each what ek_sum makes of it and the residual at its
+ * place; as they are where residual is NULL. */
+EK_CODED_INLINE void ek_block_store(
+    const ek_convolution_shape *s,
+    const ek_total *outputs,
+    const ek_block *block,
+    int32_t channel,
+    const ek_sum_params *sum,
+    const int8_t *residual,
+    int8_t *y)
+{
+    const int32_t down = ek_lines_down(s);
+    const int32_t length = down ? s->y_height : s->y_width;
+    const int32_t step = (down ? s->y_width : 1) * s->y_channels;
+    const int32_t line_step = (down ? 1 : s->y_width) * s->y_channels;
+    int32_t line = block->line;
+    int32_t position = block->position;
+    int32_t place = line * line_step + position * step + channel;
+
+    for (int32_t i = 0; i < block->count; ++i, place += step) {
+        if (position++ == length) {
+            position = 1;
+            place = ++line * line_step + channel;
+        }
+        y[place] = (int8_t)(residual == NULL
+                                ? (int32_t)outputs[i]
+                                : ek_sum(sum, (int32_t)outputs[i], residual[place]));
     }
 }
 

@@ -5,6 +5,9 @@
  * Four rows share every load of x. Codes of one to four bits, bytes and trits are decoded in
  * registers, eight or five columns at a time, which always begin and end at a byte; other widths,
  * and columns that are left over, go through a tile.
+ *
+ * Where there are fewer than four outputs each is computed as four equal ones: a layer of one, two
+ * or three takes the time of four, eight or twelve.
  */
 #ifndef EK_CODED_DENSE_H
 #define EK_CODED_DENSE_H

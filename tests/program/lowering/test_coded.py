@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit.errors import UnsupportedError
+from edgekit.errors import InvalidModelError, UnsupportedError
 from edgekit.formats import ELEMENTS, Format
 from edgekit.model import load
 from edgekit.model.domain import attach_functions
@@ -25,6 +26,7 @@ from tests.support.quantized import Difference, compare
 pytestmark = pytest.mark.needs("onnxruntime")
 
 GROUPED = ("int4-g8", "int8-g16", "fp4-e2m1-g16", "fp6-e2m3-g8", "shift3-g8", "mxfp4", "nvfp4")
+GROUPED += ("int4-g1", "int3-g2", "fp4-e2m1-g3")
 
 
 def weighted(program: Program) -> Any:
@@ -232,13 +234,29 @@ def test_scales_of_blocks_become_factors_and_that_is_said() -> None:
     assert factors.max(axis=1).tolist() == [255] * 6
 
 
-def test_blocks_across_outputs_stay_in_float() -> None:
-    """Blocks along the outputs give scales that change with every weight of a row's neighbour."""
-    data = standard(TensorProto.INT4, axis=0, block=2)
-    with pytest.raises(UnsupportedError, match="must be 4 or more consecutive weights"):
-        lower(load(data))
-    program = lower(load(data), allow_fallback=True)
-    assert any(op.operator.name == "fully_connected" for op in program.operations)
+def test_notes_are_logged_where_nobody_asks_for_them(caplog: pytest.LogCaptureFixture) -> None:
+    model = load(standard(TensorProto.INT4, axis=0, block=16))
+    lowered = lower_noted(model)
+    assert not caplog.records
+    lower(model)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("edgekit", "WARNING")
+    assert lowered.notes[0] in record.getMessage()
+
+
+@pytest.mark.parametrize(("axis", "block", "group"), [(0, 1, 1), (0, 2, 2), (0, 3, 3), (1, 4, 1)])
+def test_short_groups_run_packed(axis: int, block: int, group: int) -> None:
+    """Blocks along the outputs are groups of one: their scales change with every weight."""
+    data = standard(TensorProto.INT4, axis=axis, block=block)
+    program = lower(load(data))
+    operation = weighted(program)
+    assert operation.operator.coding.group == group
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.normal(0, 1.5, (2, 48)).astype(np.float32)} for _ in range(4)]
+    found = compare(program, data, feeds)
+    # Factors move weights by a 50th part of their step, so sums move by a little of an output's.
+    assert found.steps <= 1, str(found)
+    assert found.mismatches <= 0.1 * found.elements, str(found)
 
 
 def test_a_zero_point_stays_in_float() -> None:
@@ -440,6 +458,42 @@ def test_binarize_needs_a_quantised_input() -> None:
         lower(model)
 
 
+@pytest.mark.parametrize("scale", [2.0**-121, 0.0, -1.0])
+def test_binarize_needs_a_scale_that_divides(scale: float) -> None:
+    b = OnnxBuilder()
+    x = b.quantize(b.input("x", (1, 4)), 0.1, 0)
+    y = b.node("Binarize", x, b.constant(np.float32(scale)), domain="edgekit", name="sign")
+    b.output(b.quantize(y, 1.0, 0))
+    model, _ = with_coded_nothing(b)
+    with pytest.raises(InvalidModelError, match="'sign'.*the scale must be one constant"):
+        lower(model)
+
+
+def test_biases_behind_signs_are_fine() -> None:
+    """A sign is 64, so that biases are stored in 64ths of what one sign times a weight is worth."""
+    rng = np.random.default_rng(8)
+    b = OnnxBuilder()
+    x = b.quantize(b.input("x", (1, 24)), 0.03, 0)
+    x = b.node("Binarize", x, b.constant(np.float32(0.8)), domain="edgekit")
+    w = b.constant(rng.normal(0, 0.3, (6, 24)).astype(np.float32))
+    bias = rng.normal(0, 0.2, 6).astype(np.float32)
+    b.output(b.quantize(b.node("Gemm", x, w, b.constant(bias), name="layer", transB=1), 0.004, 0))
+    model, _ = with_coded(b, Format.parse("binary"))
+    program = lower(model)
+    operation = weighted(program)
+    stored = program.tensors[operation.inputs[2]]
+    assert stored.quantization is not None
+    assert stored.data is not None
+    real = stored.data * np.array(stored.quantization.scale)
+    assert np.abs(real - bias).max() <= 0.5 * max(stored.quantization.scale)
+    assert max(stored.quantization.scale) < 0.004 < 64 * min(stored.quantization.scale)
+    feeds = [{"x": rng.normal(0, 1, (1, 24)).astype(np.float32)} for _ in range(30)]
+    found = compare(program, model.to_bytes(), feeds)
+    # Half a bias step is 0.05 steps of the output and more, which rounding may see.
+    assert found.steps <= 1, str(found)
+    assert found.mismatches <= 0.15 * found.elements, str(found)
+
+
 def with_coded_nothing(b: OnnxBuilder) -> Any:
     """The built model with the definitions of our operators."""
     model = load(b.build())
@@ -476,12 +530,98 @@ def test_equal_scales_need_no_factors() -> None:
 
 def test_factors_of_rows_with_several_scales_are_refused() -> None:
     weights = blocked([[0] * 4 + [1] * 4], [0.5, 0.25], [1, 2])
-    with pytest.raises(UnsupportedError, match="do not run along the rows"):
+    with pytest.raises(UnsupportedError, match="the groups run along another axis than the sum"):
         coded.rows_of(weights)
 
 
-def test_a_small_scale_keeps_a_factor_of_one() -> None:
-    rows = coded.rows_of(blocked([[0] * 4 + [1] * 4], [255.0, 0.001]))
+@pytest.mark.parametrize(
+    ("scale", "ratio"),
+    [
+        ([1.0, 1e-4, 1e-4, 1e-4], "1e\\+04 to 1"),
+        ([255.0, 6.4], "39.84 to 1"),
+        ([1e-44, 2e-44], "2 to 1"),
+        ([3e38, 1e-45], "2.141e\\+83 to 1"),
+    ],
+)
+def test_scales_that_factors_cannot_stand_for(scale: list[float], ratio: str) -> None:
+    """Far apart, or too small for a normal float32: said with how far weights would move."""
+    index = [[number for number in range(len(scale)) for _ in range(4)]]
+    weights = blocked(index, scale)
+    weights.data[:] = 7
+    with pytest.raises(UnsupportedError, match=rf"{ratio}.*weights move by up to .*5% at most"):
+        coded.rows_of(weights)
+
+
+def test_integers_round_to_the_step_that_their_group_gets() -> None:
+    """Half a step of the new ones at most; the note says the largest move."""
+    rng = np.random.default_rng(0)
+    scale = np.float32([1.0, 0.0514, 0.3])
+    integers = rng.integers(-128, 128, (1, 24)).astype(np.int8)
+    weights = blocked([[0] * 8 + [1] * 8 + [2] * 8], scale.tolist())
+    weights = Weights(integers, blocks=replace(weights.blocks, element="int8"))
+    rows = coded.rows_of(weights)
     assert rows.factors is not None
-    assert rows.factors.tolist() == [[255, 1]]
-    assert rows.note
+    assert rows.factors.tolist() == [[255, 13, 76]]
+    real = integers[0] * np.repeat(scale.astype(np.float64), 8)
+    step = np.repeat(rows.factors[0] * rows.scale.scalar_scale, 8)
+    moved = np.abs(rows.integers[0] * step - real)
+    saturated = np.abs(rows.integers[0].astype(int)) >= 127
+    assert (moved[~saturated] <= step[~saturated] * 0.501).all()
+    assert not np.array_equal(rows.integers, integers)
+    largest = max(moved[i : i + 8].max() / np.abs(real[i : i + 8]).max() for i in (0, 8, 16))
+    assert f"moved by up to {largest:.2%} of their group's largest" in rows.note
+    assert moved.sum() < np.abs(integers[0] * step - real).sum()
+
+
+def test_a_changed_integer_reaches_the_program() -> None:
+    """In a convolution, whose weights lie otherwise than rows, and in a product."""
+    rng = np.random.default_rng(1)
+    b = OnnxBuilder()
+    x = b.quantize(b.input("x", (1, 8, 4, 4)), 0.03, 0)
+    integers = rng.integers(-128, 128, (3, 8, 2, 2)).astype(np.int8)
+    scale = np.float32([0.01, 0.0007])[None, :, None, None] * np.ones((3, 1, 2, 2), np.float32)
+    w = b.node("DequantizeLinear", b.constant(integers), b.constant(scale), axis=1, block_size=4)
+    b.output(b.quantize(b.node("Conv", x, w, name="layer"), 0.1, 0))
+    program = lower(load(b.build()))
+    operation = weighted(program)
+    stored = program.tensors[operation.inputs[1] or ""].data
+    assert stored is not None
+    kept = integers.transpose(0, 2, 3, 1)
+    assert np.array_equal(stored[..., :4], kept[..., :4])
+    assert not np.array_equal(stored[..., 4:], kept[..., 4:])
+    assert np.abs(stored[..., 4:].astype(int) - kept[..., 4:]).max() <= 3
+    feeds = [{"x": rng.normal(0, 1.5, (1, 8, 4, 4)).astype(np.float32)} for _ in range(4)]
+    assert compare(program, b.build(), feeds).steps <= 1
+
+
+def test_totals_that_single_rounding_would_wrap_get_int64() -> None:
+    """A convolution of one pixel is the product that a dense layer is, however odd its scales."""
+    rng = np.random.default_rng(2)
+    w = rng.normal(0, 0.3, (5, 12)).astype(np.float32)
+    bias = rng.normal(0, 0.5, 5).astype(np.float32)
+    results, accumulators = [], []
+    for step in (1e-8, 0.1):
+        for kind in ("Conv", "Gemm"):
+            b = OnnxBuilder()
+            shape = (1, 12, 1, 1) if kind == "Conv" else (1, 12)
+            x = b.quantize(b.input("x", shape), 0.03, -5)
+            weights = b.constant(w.reshape(5, 12, 1, 1) if kind == "Conv" else w)
+            fields = {} if kind == "Conv" else {"transB": 1}
+            y = b.node(kind, x, weights, b.constant(bias), name="layer", **fields)
+            b.output(b.quantize(y, step, 11))
+            model, _ = with_coded(b, Format.parse("int4"))
+            program = lower(model)
+            accumulators.append(weighted(program).operator.coding.accumulator)
+            sample = np.random.default_rng(3).normal(0, 1, (40, 12)).astype(np.float32)
+            (name,) = (i.name for i in program.inputs)
+            run = [Interpreter(program).run({name: quantised(s.reshape(shape))}) for s in sample]
+            results.append(np.concatenate([next(iter(r.values())).reshape(1, 5) for r in run]))
+    assert accumulators == [DType.INT64, DType.INT32, DType.INT32, DType.INT32]
+    assert np.array_equal(results[0], results[1])
+    assert set(np.unique(results[0]).tolist()) == {-128, 127}
+    assert np.array_equal(results[2], results[3])
+
+
+def quantised(x: Any) -> Any:
+    """Codes at a scale of 0.03 and a zero point of -5."""
+    return np.clip(np.rint(x / np.float32(0.03)) - 5, -128, 127).astype(np.int8)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from edgekit.model.nodes import const, get_input, is_op
 from edgekit.program.interpret import Interpreter, run
 from edgekit.program.lowering import lower
 from edgekit.quantize.posttraining import Options, RoundingSettings, post_training, quantize_model
+from edgekit.quantize.posttraining.objective import MAX_COLUMNS
 from edgekit.quantize.posttraining.simulate import walk
 from edgekit.quantize.recipe import WEIGHTS, Recipe
 from edgekit.quantize.static import observe, quantize_static
@@ -124,6 +129,49 @@ def test_seeded() -> None:
         for seed in (1, 1, 2)
     ]
     assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.parametrize("method", ["adaround", "mse+gptq"])
+def test_a_second_process_gives_the_same_bytes(method: str, tmp_path: Path) -> None:
+    """Nothing depends on hashes, addresses, or what a process did before."""
+    (tmp_path / "net.onnx").write_bytes(network())
+    np.save(tmp_path / "x.npy", samples()["x"])
+    model = load(tmp_path / "net.onnx")
+    made = quantize_model(model, "fp4-e2m1-g8a8", samples(), method=method, limit=16, seed=3)
+    code = (
+        "import sys, numpy as np\n"
+        "from edgekit.model import load\n"
+        "from edgekit.quantize.posttraining import quantize_model\n"
+        "data = {'x': np.load('x.npy')}\n"
+        "made = quantize_model(load('net.onnx'), 'fp4-e2m1-g8a8', data, "
+        "method=sys.argv[1], limit=16, seed=3)\n"
+        "open('made.onnx', 'wb').write(made.to_bytes())"
+    )
+    # The same libraries and threads: BLAS's last bits are theirs.
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-P", "-c", code, method]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "made.onnx").read_bytes() == made.to_bytes()
+
+
+def test_rows_that_are_too_long_for_statistics() -> None:
+    """Methods that need none go on without, and say so; the others name the layer and these."""
+    rng = np.random.default_rng(7)
+    b = OnnxBuilder()
+    columns = MAX_COLUMNS + 8
+    weights = rng.standard_normal((columns, 2)).astype(np.float32)
+    product = b.node("MatMul", b.input("x", (1, columns)), b.constant(weights, "wide.weight"))
+    b.output(b.node("Relu", product))
+    model, data = load(b.build()), {"x": rng.standard_normal((16, columns)).astype(np.float32)}
+    recipe = Recipe.parse("w4a8-g32", keep_ends=False)
+    for method in ("adaround", "gptq"):
+        with pytest.raises(InvalidDataError, match=r"wide: .*8192 .*method rtn, mse or perc"):
+            quantize_model(model, recipe, data, method=method)
+    for method in ("rtn", "mse", "percentile"):
+        options = Options(method=method, measure=True, bias_correction=True)
+        (layer,) = post_training(model, recipe, data, options).layers
+        assert layer.error is None
+        assert f"has rows of {columns}: no error is measured, no bias corrected" in layer.notes
 
 
 def test_layers_by_name_and_type() -> None:
@@ -241,23 +289,6 @@ def test_convolutions_have_no_tokens() -> None:
     notes = {layer.name: layer.notes for layer in result.layers}
     assert notes["stem"] == ("reads int8 with a constant scale: only products scale per token",)
     assert notes["head"] == ()
-
-
-def test_tied_weights_stay_tied() -> None:
-    rng = np.random.default_rng(5)
-    b = OnnxBuilder()
-    weight = b.constant(rng.standard_normal((8, 8)).astype(np.float32), "shared.weight")
-    y = b.input("x", (1, 8))
-    for _ in range(2):
-        y = b.node("Relu", b.node("Gemm", y, weight, transB=1))
-    b.output(y)
-    data = {"x": rng.standard_normal((20, 8)).astype(np.float32)}
-    recipe = Recipe.parse("w158a8", keep_ends=False)
-    result = post_training(load(b.build()), recipe, data, Options(method="adaround"))
-    products = [node for node in result.model.ir.graph if is_op(node, "Gemm")]
-    assert get_input(products[0], 1) is get_input(products[1], 1)
-    assert "shares the weights of another layer" in result.layers[1].notes
-    lower(result.model)
 
 
 def test_models_with_state_are_stepped_through() -> None:

@@ -226,6 +226,41 @@ def test_tied_weights_stay_tied() -> None:
         prepare(Tied(), {"inner": "w4a8", "*": "w3a8"}, normal(8, 6))
 
 
+class _Autoencoder(nn.Module):
+    """A kernel that one convolution reads by outputs and the other by inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv1d(3, 5, 3)
+        self.up = nn.ConvTranspose1d(5, 3, 3)
+        self.up.weight = self.down.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.relu(self.down(x)))  # type: ignore[no-any-return]
+
+
+class _Borrowed(nn.Module):
+    """A weight that the network holds under a name of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+        self.matrix = self.inner.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(torch.relu(self.inner(x)), self.matrix)
+
+
+def test_ties_that_no_quantiser_can_keep_are_refused() -> None:
+    for recipe in ("w4a8", "w158a8", "shift3a8"):
+        with pytest.raises(UnsupportedError, match=r'down and up share one.*"up": "fp32"'):
+            prepare(_Autoencoder(), recipe, normal(8, 3, 9), keep_ends=False)
+    prepare(_Autoencoder(), "fp32", normal(8, 3, 9))
+    with pytest.raises(UnsupportedError, match=r"inner\.weight is matrix too.* such as w4"):
+        prepare(_Borrowed(), "shift3a8", normal(8, 6), keep_ends=False)
+    train(prepare(_Borrowed(), "w4a8", normal(8, 6), keep_ends=False), normal(8, 6), 2)
+
+
 def test_frozen_parameters_stay_frozen(cnn: nn.Module) -> None:
     cnn.get_submodule("3").requires_grad_(False)
     for recipe in ("w4a8", "shift3a8", "w4a8-lsq"):
@@ -455,6 +490,8 @@ def test_processes_agree(tmp_path: Path) -> None:
             both = [torch.empty_like(parameters) for _ in range(2)]
             torch.distributed.all_gather(both, parameters)
             assert torch.equal(*both), "parameters differ"
+            # Whoever is first to leave must not take the connection from the other.
+            torch.distributed.barrier()
             torch.distributed.destroy_process_group()
             """
         )
