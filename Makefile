@@ -40,10 +40,13 @@ unit: setup ## Tests and docstring examples
 wheel: setup ## Build the wheel and test it from another folder, without torch
 	$(BIN)/python -P tests/check_wheel.py
 
-results: setup ## Measure again and render the README's tables (minutes; needs the data)
+results: setup ## Measure again and render the README's tables (two hours; needs the data)
 	$(BIN)/python benchmarks/reference_models.py
 	$(BIN)/python benchmarks/host_latency.py
 	$(BIN)/python benchmarks/har_wisdm.py
+	$(BIN)/python benchmarks/quantize_study.py
+	$(BIN)/python benchmarks/coded_formats.py
+	$(BIN)/python benchmarks/quantizers.py
 	$(BIN)/python -P benchmarks/render_readme.py
 
 clean: ## Remove what was built

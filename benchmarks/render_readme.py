@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.cli.render import Format, rows_as
+from edgekit.formats import ELEMENTS
 from edgekit.program.ir import DType
 from edgekit.targets.legality import FORMATS, has_hardware_float
 from edgekit.targets.target import Target, builtin_targets
@@ -140,6 +142,98 @@ def host() -> str:
     return rows_as(rows, Format.MD)
 
 
+def formats() -> str:
+    """Every number format: what it stores, and what a layer of it costs."""
+    table = []
+    for row in (r for r in read_rows("coded_formats") if r["kind"] == "kernel"):
+        element = ELEMENTS.get(row["format"])
+        table.append(
+            {
+                "format": f"`{row['format']}`" if element else row["format"],
+                "levels": len(element.levels) if element else 256,
+                "bits": row["bits_per_weight"],
+                **{
+                    f"{core} {kind}": row[f"{key}_{kind}_instructions_per_mac"]
+                    for core, key in (("M4", "m4"), ("M0+", "m0plus"))
+                    for kind in ("dense", "conv", "depthwise")
+                },
+            }
+        )
+    return rows_as(table, Format.MD)
+
+
+def deployed() -> str:
+    """The activity network in every format: size, speed, agreement."""
+    rows = [
+        {
+            "every layer in": f"`{r['precision']}`",
+            "packed bytes": r["packed_bytes"],
+            "M4 instructions / MAC": r["m4_instructions_per_mac"],
+            "of int8": r["m4_int8_instructions_per_mac"],
+            "torch = emulated M4": r["m4_identical_to_torch"],
+            "ONNX Runtime differs in": f"{r['mismatch_rate']:.1%}",
+            "largest step": r["largest_step"],
+            "top-1 changes": r["top1_changes"],
+        }
+        for r in read_rows("coded_formats")
+        if r["kind"] == "network"
+    ]
+    return rows_as(rows, Format.MD)
+
+
+def study() -> str:
+    """Accuracy by precision and method: mean and standard deviation over the seeds."""
+    rows = read_rows("quantize")
+    columns = list(dict.fromkeys((r["task"], r["split"]) for r in rows))
+    table = []
+    for method, precision in dict.fromkeys((r["method"], r["precision"]) for r in rows):
+        own = [r for r in rows if (r["method"], r["precision"]) == (method, precision)]
+        cells: dict[str, Any] = {"precision": f"`{precision}`", "method": method}
+        for task, split in columns:
+            found = [r for r in own if (r["task"], r["split"]) == (task, split)]
+            cells[f"{task}, {split}"] = spread([r["accuracy"] for r in found])
+        bits = [r["effective_bits"] for r in own]
+        cells["bits per weight"] = f"{min(bits):.2f}…{max(bits):.2f}"
+        table.append(cells)
+    return rows_as(table, Format.MD)
+
+
+def spread(values: list[float]) -> str | None:
+    """Mean ± standard deviation of a sample, in per cent.
+
+    >>> spread([0.5, 0.52])
+    '51.00 ± 1.41 %'
+    """
+    if not values:
+        return None
+    mean = f"{100 * statistics.mean(values):.2f}"
+    if len(values) == 1:
+        return f"{mean} %"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f} %"
+
+
+def quantizers() -> str:
+    """A training step with quantisation over one without."""
+    rows = [r for r in read_rows("quantizers") if r["what"] == "training step"]
+    table = []
+    for network, precision in dict.fromkeys((r["network"], r["precision"]) for r in rows):
+        own = {
+            r["library"]: r["step_over_float"]
+            for r in rows
+            if (r["network"], r["precision"]) == (network, precision)
+        }
+        if precision != "fp32":
+            table.append(
+                {
+                    "network": network,
+                    "precision": f"`{precision}`",
+                    "edgekit / float": own["edgekit"],
+                    "Brevitas / float": own.get("brevitas"),
+                }
+            )
+    return rows_as(table, Format.MD)
+
+
 def results() -> str:
     """Instructions per MAC by model and core, from the results file."""
     rows = read_rows("reference_models")
@@ -169,6 +263,9 @@ SESSION = (
     "edgekit export net:make --calib calib.npz --target nucleo-l4r5zi -o build/net",
     "edgekit verify build/net --data calib.npz --limit 20",
     "edgekit bench build/net",
+    "edgekit quantize net:make --precision fp4-e2m1-g32a8 --calib calib.npz --method adaround "
+    "-o net.q.onnx",
+    "edgekit export net.q.onnx --target nucleo-l4r5zi -o build/fp4",
     "edgekit export net:make --calib calib.npz --target raspberry-pi-5 -o build/pi",
     "edgekit verify build/pi --data calib.npz --backend onnxruntime",
     "edgekit bench build/pi --backend c,onnxruntime,litert --baseline fp32 --input calib.npz",
@@ -236,6 +333,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "har": har,
     "host": host,
     "results": results,
+    "formats": formats,
+    "deployed": deployed,
+    "study": study,
+    "quantizers": quantizers,
 }
 
 
