@@ -8,10 +8,12 @@ end with what would let it run; under ``EDGEKIT_CI=1`` that list is a failure.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -100,6 +102,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line("markers", "needs(*tools): tools that the test cannot do without")
     config.addinivalue_line("markers", "torch: needs torch; left out where the wheel runs without")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """The command line sets level and handlers of the product's logger: only for its own test."""
+    logger = logging.getLogger("edgekit")
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
