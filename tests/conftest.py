@@ -106,12 +106,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """The command line sets level and handlers of the product's logger: only for its own test."""
-    logger = logging.getLogger("edgekit")
-    level, handlers = logger.level, logger.handlers[:]
+    """The command line sets the level of all logging: only for its own test."""
+    logger = logging.getLogger()
+    level = logger.level
     yield
     logger.setLevel(level)
-    logger.handlers[:] = handlers
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

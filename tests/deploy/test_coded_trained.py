@@ -12,7 +12,6 @@ import edgekit
 from edgekit.deploy.data import dequantize
 from edgekit.model import load, save
 from edgekit.program.lowering import lower
-from edgekit.quantize import convert, prepare
 from tests.support.coded_network import coded_model
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ def trained(recipe: str) -> ConvertedModule:
     """A small network of every kind of layer after three steps of training."""
     import torch
     from torch import nn
+
+    from edgekit.quantize import convert, prepare
 
     torch.manual_seed(0)
     network = nn.Sequential(
