@@ -11,7 +11,19 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.cli.options import read_arguments, read_shapes, read_states
+from edgekit.cli.options import (
+    AllowFallback,
+    CalibrationLimit,
+    Config,
+    FactoryArguments,
+    Seed,
+    Shapes,
+    States,
+    Weights,
+    read_arguments,
+    read_shapes,
+    read_states,
+)
 from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
@@ -35,41 +47,22 @@ def export(
     calib: Annotated[
         Path | None, typer.Option(help="Training samples (.npz) that quantise a float model.")
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML with these options; flags override it.")
-    ] = None,
+    config: Config = None,
     precision: Annotated[
         str | None, typer.Option(help="auto (default), int8, float32; Jetsons float16.")
     ] = None,
     observer: Annotated[
         str | None, typer.Option(help="minmax (default), mse, percentile or percentile:NUMBER.")
     ] = None,
-    calib_limit: Annotated[
-        int | None, typer.Option(help="Calibration samples to use; default all.")
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--shape",
-            "--input-shape",
-            help="NAME=1,3,32,32: fixes an open input shape; the example a factory's module is "
-            "captured with.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights (.safetensors) of the factory's module.")
-    ] = None,
-    factory_arg: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE: an argument of the factory.")
-    ] = None,
+    calib_limit: CalibrationLimit = None,
+    shape: Shapes = None,
+    weights: Weights = None,
+    factory_arg: FactoryArguments = None,
     preprocessing: Annotated[
         Path | None,
         typer.Option(help="JSON of what happens to raw data; benchmarks time it apart."),
     ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(help="INPUT=OUTPUT: an input that carries state, and its next value."),
-    ] = None,
+    state: States = None,
     name: Annotated[str | None, typer.Option(help="Prefix of every C symbol.")] = None,
     toolchain: Annotated[
         str | None, typer.Option(help="arm-none-eabi-gcc or ziglang; default what is there.")
@@ -77,10 +70,8 @@ def export(
     stack_bytes: Annotated[
         int | None, typer.Option(help="Stack reserved in the image; default 4096.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")] = None,
-    allow_fallback: Annotated[
-        bool | None, typer.Option("--allow-fallback", help="Keep in float32 what cannot be int8.")
-    ] = None,
+    seed: Seed = None,
+    allow_fallback: AllowFallback = None,
     dequantize_weights: Annotated[
         bool | None,
         typer.Option("--dequantize-weights", help="Read a hybrid .tflite file as float32."),

@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
 from edgekit.errors import UsageError
+
+Config: TypeAlias = Annotated[
+    Path | None, typer.Option(help="TOML with these options; flags override it.")
+]
+Seed: TypeAlias = Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")]
+CalibrationLimit: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--calib-limit", "--limit", help="Calibration samples to use; default all."),
+]
+Shapes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        "--input-shape",
+        help="NAME=1,3,32,32: fixes an open input shape; the example a factory's module is "
+        "captured with.",
+    ),
+]
+Weights: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Weights (.safetensors) of the factory's module.")
+]
+FactoryArguments: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="NAME=VALUE: an argument of the factory.")
+]
+States: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="INPUT=OUTPUT: an input that carries state, and its next value."),
+]
+AllowFallback: TypeAlias = Annotated[
+    bool | None, typer.Option("--allow-fallback", help="Keep in float32 what cannot be int8.")
+]
 
 
 def read_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

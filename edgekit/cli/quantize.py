@@ -14,7 +14,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from edgekit.cli.options import read_arguments, read_shapes, read_states
+from edgekit.cli.options import (
+    AllowFallback,
+    CalibrationLimit,
+    Config,
+    FactoryArguments,
+    Seed,
+    Shapes,
+    States,
+    Weights,
+    read_arguments,
+    read_shapes,
+    read_states,
+)
 from edgekit.cli.quantize_options import Configured, read_config
 from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.deploy import modules
@@ -71,9 +83,7 @@ def quantize(
             "one for rounding: mse+adaround."
         ),
     ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML with these options; flags override it.")
-    ] = None,
+    config: Config = None,
     observer: Annotated[
         str | None,
         typer.Option(help="Of activations: minmax (default), mse, percentile:NUMBER."),
@@ -84,10 +94,8 @@ def quantize(
     equalize: Annotated[
         bool | None, typer.Option("--equalize", help="Balance channels between layers first.")
     ] = None,
-    calib_limit: Annotated[
-        int | None, typer.Option("--calib-limit", "--limit", help="Samples to use; default all.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything drawn; default 0.")] = None,
+    calib_limit: CalibrationLimit = None,
+    seed: Seed = None,
     keep_ends: Annotated[
         bool | None,
         typer.Option(
@@ -105,22 +113,11 @@ def quantize(
     metric: Annotated[
         str | None, typer.Option(help="Of sensitivity: mse (default), kl, accuracy.")
     ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option("--shape", "--input-shape", help="NAME=1,3,32,32.")
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights (.safetensors) of the factory's module.")
-    ] = None,
-    factory_arg: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE: an argument of the factory.")
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(help="INPUT=OUTPUT: an input that carries state, and its next value."),
-    ] = None,
-    allow_fallback: Annotated[
-        bool | None, typer.Option("--allow-fallback", help="Keep in float32 what cannot be int8.")
-    ] = None,
+    shape: Shapes = None,
+    weights: Weights = None,
+    factory_arg: FactoryArguments = None,
+    state: States = None,
+    allow_fallback: AllowFallback = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do everything but write nothing.")
     ] = False,

@@ -117,39 +117,21 @@ def _codes(packed: Tensor, element: str, columns: int) -> Tensor:
 
 
 @_dequantize.register_fake
-def _(
-    packed: Tensor,
-    levels: Tensor,
-    scale: Tensor,
-    factor_codes: Tensor,
-    factor_levels: Tensor,
-    element: str,
-    factors: str,
-    columns: int,
-    group: int,
-) -> Tensor:
+def _(packed: Tensor, levels: Tensor, *others: Any) -> Tensor:
+    columns: int = others[-2]
     return levels.new_empty((packed.shape[0], columns))
 
 
-def dequantize_symbol(
-    packed: Tensor,
-    levels: Tensor,
-    scale: Tensor,
-    factor_codes: Tensor,
-    factor_levels: Tensor,
-    element: str,
-    factors: str,
-    columns: int,
-    group: int,
-) -> Tensor:
-    """The ONNX node of :func:`dequantize_weights`."""
+def dequantize_symbol(*arguments: Any) -> Tensor:
+    """The ONNX node of :func:`dequantize_weights`, with its arguments in order."""
+    *tensors, element, factors, columns, group = arguments
     known = ELEMENTS[element]
     return torch.onnx.ops.symbolic(
         f"{DOMAIN}::{operator_of(known)}",
-        (packed, levels, scale, factor_codes, factor_levels),
+        tensors,
         coded_attributes(known, factors, columns, group),
         dtype=torch.float32,
-        shape=(packed.shape[0], columns),
+        shape=(tensors[0].shape[0], columns),
         version=VERSION,
     )
 

@@ -6,7 +6,7 @@ integer each, are no argument of any call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -16,7 +16,7 @@ from edgekit.formats.elements import minifloat_magnitudes
 from edgekit.formats.factors import FACTORS
 from edgekit.program.ir import Array, DType, Operation
 from edgekit.program.operators.coding import Coding
-from edgekit.program.operators.convolution import Conv2D, DepthwiseConv2D
+from edgekit.program.operators.convolution import Conv2D, Convolution, DepthwiseConv2D
 from edgekit.program.operators.linear import DynamicFullyConnected, FullyConnected
 from edgekit.targets.c.bindings.convolution import convolution_shape, residual_parameters
 from edgekit.targets.c.bindings.weighted import factors as requant_arrays
@@ -230,51 +230,45 @@ def dynamic_fully_connected(bound: Bound) -> Call:
 @kernel("conv_2d_coded_s8", Conv2D, DType.INT8, accepts=is_coded)
 def conv_2d(bound: Bound) -> Call:
     """x, packed weights, factors, levels, bias, multiplier, shift, residual, y."""
-    operator = bound.operation.operator
+    operator, w = bound.operation.operator, bound.input(1).shape
     assert isinstance(operator, Conv2D)
-    assert operator.coding is not None
-    terms, arrays = _weights(bound, operator.coding)
-    w = bound.input(1)
-    return Call(
-        {
-            **convolution_shape(bound, operator, w.shape[1:3]),
-            "coding": coding_parameters(operator.coding, terms),
-            "int64_totals": int(operator.coding.accumulator is DType.INT64),
-            "groups": operator.groups,
-            **output_parameters(operator, DType.INT8),
-            "residual": residual_parameters(operator),
-        },
-        (
-            bound.value(0),
-            *arrays,
-            bound.value(2),
-            *requant_arrays(operator.requant, w.shape[0]),
-            bound.value(3),
-            bound.result(),
-        ),
-    )
+    call = _convolution(bound, operator, w[1:3], w[0], {"groups": operator.groups})
+    *given, y = call.arguments
+    parameters = {**call.parameters, "residual": residual_parameters(operator)}
+    return Call(parameters, (*given, bound.value(3), y))
 
 
 @kernel("depthwise_conv_2d_coded_s8", DepthwiseConv2D, DType.INT8, accepts=is_coded)
 def depthwise_conv_2d(bound: Bound) -> Call:
     """x, packed weights, factors, levels, bias, multiplier, shift, y."""
-    operator = bound.operation.operator
+    operator, w = bound.operation.operator, bound.input(1).shape
     assert isinstance(operator, DepthwiseConv2D)
+    return _convolution(bound, operator, w[:2], w[2])
+
+
+def _convolution(
+    bound: Bound,
+    operator: Convolution,
+    kernel_size: tuple[int, ...],
+    channels: int,
+    groups: Mapping[str, Parameter] | None = None,
+) -> Call:
+    """What both convolutions share; `groups` is a field that one alone has."""
     assert operator.coding is not None
     terms, arrays = _weights(bound, operator.coding)
-    w = bound.input(1)
     return Call(
         {
-            **convolution_shape(bound, operator, w.shape[:2]),
+            **convolution_shape(bound, operator, kernel_size),
             "coding": coding_parameters(operator.coding, terms),
             "int64_totals": int(operator.coding.accumulator is DType.INT64),
+            **(groups or {}),
             **output_parameters(operator, DType.INT8),
         },
         (
             bound.value(0),
             *arrays,
             bound.value(2),
-            *requant_arrays(operator.requant, w.shape[2]),
+            *requant_arrays(operator.requant, channels),
             bound.result(),
         ),
     )

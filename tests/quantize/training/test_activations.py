@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgekit.model.capture.symbolic import quantize_dequantize
 from edgekit.quantize.observers import affine_quantization
-
-pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
-torch = pytest.importorskip("torch")
-
-from edgekit.model.capture.symbolic import quantize_dequantize  # noqa: E402
-from edgekit.quantize.training import activations  # noqa: E402
-from edgekit.quantize.training.activations import (  # noqa: E402
+from edgekit.quantize.training import activations
+from edgekit.quantize.training.activations import (
     MOMENTUM,
     BinaryQuantizer,
     FixedQuantizer,
@@ -22,6 +19,8 @@ from edgekit.quantize.training.activations import (  # noqa: E402
     TokenQuantizer,
     fake_quantize,
 )
+
+pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -6,29 +6,25 @@ import pickle
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edgekit.errors import InvalidModelError, UnsupportedError, UsageError
 from edgekit.program.ir import DType
-
-pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
-torch = pytest.importorskip("torch")
-
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
-
-from edgekit.quantize.training import PreparedModule, convert, freeze, prepare  # noqa: E402
-from edgekit.quantize.training.activations import StaticQuantizer  # noqa: E402
-from edgekit.quantize.training.coded_layers import (  # noqa: E402
+from edgekit.quantize.training import PreparedModule, convert, freeze, prepare
+from edgekit.quantize.training.activations import StaticQuantizer
+from edgekit.quantize.training.coded_layers import (
     CodedConv2d,
     CodedLayer,
     CodedLinear,
     CodedWeight,
     Int8Weight,
 )
-from edgekit.quantize.training.fold import Affine, fit_bias, fold  # noqa: E402
-from edgekit.quantize.training.freeze import coded_weight  # noqa: E402
-from edgekit.zoo.table import NETWORKS, build  # noqa: E402
-from tests.support.trainable_networks import (  # noqa: E402
+from edgekit.quantize.training.fold import Affine, fit_bias, fold
+from edgekit.quantize.training.freeze import coded_weight
+from edgekit.zoo.table import NETWORKS, build
+from tests.support.trainable_networks import (
     Convolutions,
     Recurrent,
     Tokens,
@@ -36,6 +32,8 @@ from tests.support.trainable_networks import (  # noqa: E402
     disturb,
     small_cnn,
 )
+
+pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
 
 IMAGES = (32, 2, 6, 6)
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
+from torch import nn
 
 from edgekit.errors import UsageError
-
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from edgekit.quantize.training.distillation import Teacher, distillation_loss  # noqa: E402
+from edgekit.quantize.training.distillation import Teacher, distillation_loss
 
 pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
 

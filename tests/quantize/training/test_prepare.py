@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from edgekit.errors import (
     InvalidDataError,
@@ -22,24 +25,17 @@ from edgekit.errors import (
     UnsupportedError,
     UsageError,
 )
-
-pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
-torch = pytest.importorskip("torch")
-
-from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
-
-from edgekit.quantize import Recipe  # noqa: E402
-from edgekit.quantize.training import (  # noqa: E402
+from edgekit.quantize import Recipe
+from edgekit.quantize.training import (
     PreparedModule,
     QuantizationSchedule,
     calibrate,
     freeze_observers,
     prepare,
 )
-from edgekit.quantize.training.activations import StaticQuantizer, quantizers_of  # noqa: E402
-from edgekit.zoo.table import build  # noqa: E402
-from tests.support.trainable_networks import (  # noqa: E402
+from edgekit.quantize.training.activations import StaticQuantizer, quantizers_of
+from edgekit.zoo.table import build
+from tests.support.trainable_networks import (
     Convolutions,
     Recurrent,
     Tokens,
@@ -47,6 +43,8 @@ from tests.support.trainable_networks import (  # noqa: E402
     disturb,
     small_cnn,
 )
+
+pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
 
 IMAGES = (32, 2, 6, 6)
 

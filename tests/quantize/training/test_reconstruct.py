@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
-torch = pytest.importorskip("torch")
-from torch import Tensor, nn  # noqa: E402
-
-from edgekit.errors import InvalidDataError, UnsupportedError, UsageError  # noqa: E402
-from edgekit.quantize.posttraining import RoundingSettings  # noqa: E402
-from edgekit.quantize.training import calibrate, convert, freeze, prepare  # noqa: E402
-from edgekit.quantize.training.reconstruct import reconstruct  # noqa: E402
-from edgekit.quantize.training.weights import WeightQuantizer  # noqa: E402
+from edgekit.errors import InvalidDataError, UnsupportedError, UsageError
+from edgekit.quantize.posttraining import RoundingSettings
+from edgekit.quantize.training import calibrate, convert, freeze, prepare
+from edgekit.quantize.training.reconstruct import reconstruct
+from edgekit.quantize.training.weights import WeightQuantizer
 
 pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
+
 
 QUICK = RoundingSettings(iterations=150)
 

@@ -7,24 +7,22 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from edgekit.errors import InvalidModelError, UnsupportedError
 from edgekit.formats import ELEMENTS, Format
-
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from edgekit.quantize.training.layout import RowLayout, row_layout  # noqa: E402
-from edgekit.quantize.training.nearest import nearest  # noqa: E402
-from edgekit.quantize.training.quantizers import (  # noqa: E402
+from edgekit.quantize.training.layout import RowLayout, row_layout
+from edgekit.quantize.training.nearest import nearest
+from edgekit.quantize.training.quantizers import (
     make_weight_quantizer,
     quantize_parameter,
     quantized_parameters,
 )
-from edgekit.quantize.training.shift import reset_low_variance  # noqa: E402
+from edgekit.quantize.training.shift import reset_low_variance
 
 pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
+
 
 RULE_FORMATS = (
     *(*(f"int{bits}" for bits in range(2, 9)), "int4-t", "int4-g8", "int2-g5", "int4-g3"),

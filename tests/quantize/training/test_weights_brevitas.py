@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from edgekit.formats import Format
-
-torch = pytest.importorskip("torch")
-
-from edgekit.quantize.training.quantizers import make_weight_quantizer  # noqa: E402
+from edgekit.quantize.training.quantizers import make_weight_quantizer
 
 pytestmark = [pytest.mark.torch, pytest.mark.needs("torch"), pytest.mark.needs("brevitas")]
 

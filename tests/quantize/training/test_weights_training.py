@@ -5,25 +5,23 @@ from __future__ import annotations
 import io
 
 import pytest
+import torch
+from torch import nn
 
 from edgekit.errors import UsageError
 from edgekit.formats import Format
-
-torch = pytest.importorskip("torch")
-
-from torch import nn  # noqa: E402
-
-from edgekit.quantize.training.freezing import Freezing  # noqa: E402
-from edgekit.quantize.training.quantizers import (  # noqa: E402
+from edgekit.quantize.training.freezing import Freezing
+from edgekit.quantize.training.quantizers import (
     quantize_parameter,
     quantized_parameters,
 )
-from edgekit.quantize.training.schedule import (  # noqa: E402
+from edgekit.quantize.training.schedule import (
     OscillationRule,
     QuantizationSchedule,
 )
 
 pytestmark = [pytest.mark.torch, pytest.mark.needs("torch")]
+
 
 METHODS = (
     *(("ternary", "ste"), ("int4-g8", "ste"), ("shift3", "ste"), ("int3", "lsq")),
