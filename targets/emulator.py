@@ -18,7 +18,7 @@ from unicorn import arm_const as arm
 
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.cores import Memory
-from edgekit.targets.cycles import Block, Decoder
+from edgekit.targets.cycles.decode import Block, Decoder
 from edgekit.targets.elf import Elf
 from edgekit.targets.target import Target
 from edgekit.targets.tracing import (
