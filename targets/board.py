@@ -8,29 +8,39 @@ A board is one TOML file (``targets/microcontroller/boards/<name>.toml``, or the
     core = "cortex-m4"
     fpu = "fpv4-sp-d16"          # optional, the core's default
     clock_hz = 168_000_000
+    timing_source = "where wait states, lines and caches are from; the configuration assumed"
 
     [[memory]]                   # fastest data memory first
     name = "flash"
     kind = "flash"               # flash | ram | itcm | dtcm
     origin = 0x0800_0000
     bytes = 1_048_576
-    wait_states = 5              # optional
-    line_bytes = 16              # optional
+    wait_states = 5              # optional: modelled as 0 where it is not known
+    line_bytes = 16              # what one access reads; needed beside wait states
+    prefetch = true              # optional: the next line is read while this one runs
 
-    [power]                      # optional, like every key but the first and the last two
+    [[cache]]                    # optional
+    name = "art_instructions"
+    serves = "instructions"      # instructions | data | both
+    memories = ["flash"]         # those that it caches
+    bytes = 1024
+    line_bytes = 16              # what one miss reads
+    ways = 64                    # bytes / line_bytes: fully associative
+
+    [power]                      # optional: no energy is estimated without
     picojoules_per_cycle = 350
-    milliwatts = 42
-    spread_picojoules_per_cycle = [277, 650]
+    milliwatts = 58.8            # optional: the same at the board's clock
+    spread_picojoules_per_cycle = [277, 650]    # optional: around the figure
     conditions = "1.8 V"
-    source = "where the figure is from"
+    source = "where the figures are from"
 
->>> load_board(BOARD_FOLDER / "nucleo-l4r5zi.toml").clock_hz
-120000000
+>>> board = load_board(BOARD_FOLDER / "nucleo-l4r5zi.toml")
+>>> board.clock_hz, [cache.name for cache in board.caches]
+(120000000, ['art_instructions', 'art_data'])
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,21 +48,26 @@ from typing import Any
 
 from edgekit.targets.checks import (
     integer_problems,
-    is_integer,
     is_positive,
-    is_text,
     key_problems,
     name_problems,
     read_table,
     refuse,
+    shown,
     text_problems,
 )
-from edgekit.targets.cores import CORES, DATA_KINDS, MEMORY_KINDS, PROGRAM_KINDS, Memory
+from edgekit.targets.cores import CORES, Memory
+from edgekit.targets.memory_checks import cache_problems, memory_problems
 
 BOARD_FOLDER = Path(__file__).parent / "microcontroller" / "boards"
 
-ADDRESS_SPACE = 1 << 32
 FASTEST_CLOCK_HZ = 2_000_000_000
+
+SAME_POWER = 0.05
+"""How far power may be from energy per cycle times clock, relatively: both are rounded."""
+
+FILE_KEYS = {"memories": "memory", "caches": "cache"}
+"""What a file calls a board's fields, where it differs: one table each."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ class Power:
     Attributes:
         picojoules_per_cycle: energy of one clock cycle.
         conditions: voltage, clock, supply.
-        source: where the figure is from.
+        source: where the figures are from.
         milliwatts: power at the board's clock, None where only the energy is known.
         spread_picojoules_per_cycle: lowest and highest published figure, None for a single one.
     """
@@ -72,6 +87,35 @@ class Power:
     source: str
     milliwatts: float | None = None
     spread_picojoules_per_cycle: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache between a core and slow memories. A hit takes no wait states.
+
+    An accelerator that stores what single reads return, such as the one of the STM32, is a cache
+    whose line is one read.
+
+    Attributes:
+        name: identifier.
+        serves: ``instructions``, ``data`` or ``both``.
+        memories: names of the memories that it caches.
+        bytes: of instructions and data, without tags.
+        line_bytes: what one miss reads.
+        ways: lines in which one address may lie; the least recently used of them is replaced.
+    """
+
+    name: str
+    serves: str
+    memories: tuple[str, ...]
+    bytes: int
+    line_bytes: int
+    ways: int
+
+    @property
+    def sets(self) -> int:
+        """Groups of lines; an address chooses one."""
+        return self.bytes // (self.line_bytes * self.ways)
 
 
 @dataclass(frozen=True)
@@ -86,6 +130,9 @@ class Board:
         clock_hz: clock of the core.
         memories: address ranges, fastest data memory first.
         fpu: one of the core's units; empty for the core's default.
+        caches: between the core and the memories.
+        timing_source: where the memories' wait states and the caches are from, and which
+            configuration of the part is assumed; empty where the board says nothing of them.
         power: what is known, None where there is no trustworthy figure.
 
     Raises:
@@ -99,10 +146,13 @@ class Board:
     clock_hz: int
     memories: tuple[Memory, ...]
     fpu: str = ""
+    caches: tuple[Cache, ...] = ()
+    timing_source: str = ""
     power: Power | None = None
 
     def __post_init__(self) -> None:
-        refuse(str(self.name), board_problems(asdict(self)))
+        fields = {FILE_KEYS.get(key, key): value for key, value in asdict(self).items()}
+        refuse(str(self.name), board_problems(fields))
         if not self.fpu:
             object.__setattr__(self, "fpu", CORES[self.core].fpu().name)
 
@@ -127,104 +177,101 @@ def board_of(table: Mapping[str, Any], where: str) -> Board:
     Raises:
         InvalidBoardError: unknown or missing keys, impossible values; every problem has a line.
     """
+    refuse(where, board_problems(table))
     data = dict(table)
-    if "memory" in data:
-        data["memories"] = data.pop("memory")
-    refuse(where, board_problems(data))
-    memories = tuple(Memory(**row) for row in data.pop("memories"))
+    memories = tuple(Memory(**row) for row in data.pop("memory"))
+    caches = tuple(Cache(**_frozen(row)) for row in data.pop("cache", ()))
     power = data.pop("power", None)
-    if power is not None and "spread_picojoules_per_cycle" in power:
-        power = {
-            **power,
-            "spread_picojoules_per_cycle": tuple(power["spread_picojoules_per_cycle"]),
-        }
-    return Board(**data, memories=memories, power=None if power is None else Power(**power))
+    return Board(
+        **data,
+        memories=memories,
+        caches=caches,
+        power=None if power is None else Power(**_frozen(power)),
+    )
 
 
 def board_problems(board: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a board's values, each line beginning with the field."""
-    problems = key_problems(Board, board, shown={"memories": "memory"})
-    core = CORES.get(board["core"]) if isinstance(board.get("core"), str) else None
+    """Everything that is wrong with a board's values, each line beginning with the field.
+
+    Args:
+        board: values by the names that a file has for them.
+    """
+    problems = key_problems(Board, board, shown_as=FILE_KEYS)
     problems += text_problems(board, "vendor", "mcu") + name_problems(board)
-    if "core" in board and core is None:
-        problems.append(f"core: must be one of {', '.join(CORES)}, not {board['core']!r}")
-    if core is not None and board.get("fpu"):
-        units = [unit.name for unit in core.fpus]
-        if board["fpu"] not in units:
-            problems.append(f"fpu: {core.name} has one of {', '.join(units)}, not {board['fpu']!r}")
+    problems += _core_problems(board)
     problems += integer_problems(board, "clock_hz", 1, FASTEST_CLOCK_HZ)
-    if "memories" in board:
-        problems += _memory_problems(board["memories"])
+    memories = board.get("memory")
+    if "memory" in board:
+        problems += memory_problems(memories)
+    if "cache" in board:
+        problems += cache_problems(Cache, board["cache"], memories)
+    problems += _timing_source_problems(board)
     if board.get("power") is not None:
-        problems += _power_problems(board["power"])
+        problems += _power_problems(board["power"], board.get("clock_hz"))
     return problems
 
 
-def _memory_problems(memories: Any) -> list[str]:
-    if not isinstance(memories, (list, tuple)) or not all(isinstance(m, dict) for m in memories):
-        return ["memory: must be an array of tables, [[memory]]"]
-    problems: list[str] = []
-    ranges: list[tuple[int, int, str]] = []
-    names: set[str] = set()
-    for index, memory in enumerate(memories):
-        where = f"memory[{index}]."
-        problems += key_problems(Memory, memory, where)
-        name, kind = memory.get("name"), memory.get("kind")
-        if "name" in memory and not (is_text(name) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
-            problems.append(
-                f"{where}name: must be lower-case letters, digits and underscores, not {name!r}"
-            )
-        elif name in names:
-            problems.append(f"{where}name: {name!r} is taken by another memory")
-        names.add(str(name))
-        if "kind" in memory and kind not in MEMORY_KINDS:
-            problems.append(f"{where}kind: must be one of {', '.join(MEMORY_KINDS)}, not {kind!r}")
-        for key, low, high in (("origin", 0, ADDRESS_SPACE - 4), ("bytes", 4, ADDRESS_SPACE)):
-            value = memory.get(key)
-            if key in memory and not (is_integer(value, low, high) and value % 4 == 0):
-                problems.append(
-                    f"{where}{key}: must be a multiple of 4 from {low} to {high}, not {value!r}"
-                )
-        for key, high in (("wait_states", 64), ("line_bytes", 256)):
-            value = memory.get(key)
-            if value is not None and not is_integer(value, 0, high):
-                problems.append(f"{where}{key}: must be an integer from 0 to {high}, not {value!r}")
-        origin, size = memory.get("origin"), memory.get("bytes")
-        if is_integer(origin, 0, ADDRESS_SPACE) and is_integer(size, 1, ADDRESS_SPACE):
-            if origin + size > ADDRESS_SPACE:
-                problems.append(f"{where}bytes: {name} ends behind the 32-bit address space")
-            ranges.append((origin, origin + size, str(name)))
-    for (_, end, first), (begin, _, second) in zip(
-        sorted(ranges), sorted(ranges)[1:], strict=False
-    ):
-        if begin < end:
-            problems.append(f"memory: {first} and {second} overlap at {begin:#010x}")
-    kinds = [memory.get("kind") for memory in memories]
-    for needed, contents in ((PROGRAM_KINDS, "the program"), (DATA_KINDS, "variables")):
-        if not any(kind in kinds for kind in needed):
-            problems.append(f"memory: nothing holds {contents}; add a {' or '.join(needed)}")
-    return problems
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with tuples in place of lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
-def _power_problems(power: Any) -> list[str]:
+def _core_problems(board: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the core and its floating-point unit."""
+    if "core" not in board:
+        return []
+    name, fpu = board["core"], board.get("fpu", "")
+    core = CORES.get(name) if isinstance(name, str) else None
+    if core is None:
+        timed = ", ".join(c.name for c in CORES.values() if c.cycles is not None)
+        return [
+            f"core: must be one of {', '.join(CORES)}, not {shown(name)} "
+            f"(with a cycle table: {timed})"
+        ]
+    units = [unit.name for unit in core.fpus]
+    if fpu not in ("", *units):
+        return [f"fpu: {core.name} has one of {', '.join(units)}, not {shown(fpu)}"]
+    return []
+
+
+def _timing_source_problems(board: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the words about where the timing is from."""
+    source = board.get("timing_source", "")
+    if source == "":
+        return []
+    return text_problems(board, "timing_source")
+
+
+def _power_problems(power: Any, clock_hz: Any) -> list[str]:
+    """What is wrong with the power of a board with the clock `clock_hz`."""
     if not isinstance(power, dict):
-        return [f"power: must be a table, not {power!r}"]
+        return [f"power: must be a table, not {shown(power)}"]
     problems = key_problems(Power, power, "power.")
     problems += text_problems(power, "conditions", "source", where="power.")
-    for key in ("picojoules_per_cycle", "milliwatts"):
-        value = power.get(key)
-        if value is not None and not is_positive(value):
-            problems.append(f"power.{key}: must be a positive number, not {value!r}")
+    energy, watts = power.get("picojoules_per_cycle"), power.get("milliwatts")
+    if "picojoules_per_cycle" in power and not is_positive(energy):
+        problems.append(
+            f"power.picojoules_per_cycle: must be a positive number, not {shown(energy)}"
+        )
+    if watts is not None and not is_positive(watts):
+        problems.append(f"power.milliwatts: must be a positive number, not {shown(watts)}")
+    elif watts is not None and is_positive(energy) and is_positive(clock_hz):
+        expected = energy * clock_hz * 1e-9
+        if abs(watts - expected) > SAME_POWER * expected:
+            problems.append(
+                f"power.milliwatts: {energy:g} pJ/cycle at {clock_hz:,} Hz are {expected:.4g} mW, "
+                f"not {watts:g}"
+            )
     spread = power.get("spread_picojoules_per_cycle")
     if spread is not None and not (
         isinstance(spread, (list, tuple))
         and len(spread) == 2
         and all(map(is_positive, spread))
-        and is_positive(power.get("picojoules_per_cycle"))
-        and spread[0] <= power["picojoules_per_cycle"] <= spread[1]
+        and is_positive(energy)
+        and spread[0] <= energy <= spread[1]
     ):
         problems.append(
             "power.spread_picojoules_per_cycle: must be [low, high] around "
-            f"picojoules_per_cycle, not {spread!r}"
+            f"picojoules_per_cycle, not {shown(spread)}"
         )
     return problems

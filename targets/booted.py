@@ -1,7 +1,7 @@
 """A library as a complete image on QEMU's board, behind the interface of a machine.
 
 Every run boots the image; a batch boots it once. Layers and single steps cannot be called from
-outside.
+outside, but what every layer of a run took can be told.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.targets.cycles.costs import Count
+from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.fresh import FreshMachine
 from edgekit.targets.image import STACK_BYTES, LinkedImage, build_image
 from edgekit.targets.library import Library
 from edgekit.targets.machine import Build
-from edgekit.targets.qemu import qemu_target, run_image
+from edgekit.targets.qemu import qemu_target, run_image, trace_image
 from edgekit.targets.target import Target
 from edgekit.targets.toolchain import find_toolchain
 
@@ -24,7 +26,7 @@ class BootedMachine(FreshMachine):
 
     Where the target has the memories of that board, the given image is booted itself. Elsewhere
     the library is compiled and linked again, by the same toolchain and with as much stack.
-    Implements :class:`edgekit.targets.machine.BatchMachine`.
+    Implements :class:`edgekit.targets.machine.LayeredBatchMachine`.
 
     Args:
         library: what to run.
@@ -44,7 +46,7 @@ class BootedMachine(FreshMachine):
         super().__init__(library)
         self._target = qemu_target(where)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        if linked is not None and self._target.memories == where.memories:
+        if linked is not None and self._target is where:
             self._path, self._build = linked.path, linked.build
         else:
             toolchain = find_toolchain(None if linked is None else linked.build.toolchain)
@@ -73,6 +75,25 @@ class BootedMachine(FreshMachine):
         result = run_image(self._path, self._library, self._target, records, count=True)
         assert result.instructions is not None
         return result.instructions
+
+    @property
+    def cycle_model(self) -> CycleModel | None:
+        """What the cycles of :meth:`count_layers` are modelled with."""
+        core = self._target.cortex
+        if core.cycles is None:
+            return None
+        return CycleModel(
+            core.name, f"in order, pipeline and hazards of {core.name}", "zero wait states"
+        )
+
+    def count_layers(self, record: Sequence[bytes]) -> tuple[Count, ...]:
+        """Boot, run over one record, and say what each layer took; see :func:`trace_image`.
+
+        Raises:
+            ToolchainMissingError: there is no compiler for the plugin that counts.
+            UnsupportedError: QEMU cannot load plugins; there is no cycle table for the core.
+        """
+        return trace_image(self._path, self._library, self._target, record).layers
 
     def close(self) -> None:
         """Delete what was built here."""

@@ -8,22 +8,36 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from edgekit.errors import InvalidBoardError
+
+MOST_BYTES = 64 << 10
+"""Of a file that describes a board; none comes near."""
+
+MOST_CHARACTERS = 60
+"""Of a value that a message shows."""
 
 
 def read_table(path: Path) -> dict[str, Any]:
     """Contents of a TOML file.
 
     Raises:
-        InvalidBoardError: no such file, no TOML.
+        InvalidBoardError: no such file, a huge one, no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidBoardError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidBoardError(f"{path}: cannot be read: {reason}") from error
+    if len(content) > MOST_BYTES:
+        raise InvalidBoardError(f"{path}: has more than {MOST_BYTES:,} bytes: no board's file")
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise InvalidBoardError(f"{path}: is nested too deeply") from error
+    except ValueError as error:  # not UTF-8, no TOML, an integer of thousands of digits
         raise InvalidBoardError(f"{path}: is not TOML: {error}") from error
 
 
@@ -38,7 +52,10 @@ def refuse(where: str, problems: list[str]) -> None:
 
 
 def key_problems(
-    kind: type, values: Mapping[str, Any], where: str = "", shown: Mapping[str, str] | None = None
+    kind: type,
+    values: Mapping[str, Any],
+    where: str = "",
+    shown_as: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Keys that are missing from, or unknown to, the dataclass `kind`.
 
@@ -46,25 +63,40 @@ def key_problems(
         kind: a dataclass; fields with defaults may be absent.
         values: what was read.
         where: begins the names of the keys in messages.
-        shown: names that a file has for fields, where they differ.
+        shown_as: names that `values` has for fields, where they differ.
     """
-    known = {field.name: field.default is MISSING for field in fields(kind)}
+    names = shown_as or {}
+    known = {names.get(f.name, f.name): f.default is MISSING for f in fields(kind)}
     problems = []
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+            near = difflib.get_close_matches(key[:MOST_CHARACTERS], known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"{where}{key}: unknown{hint} (known: {', '.join(known)})")
+            name = key if re.fullmatch(r"[\w-]{1,60}", key) else shown(key)
+            problems.append(f"{where}{name}: unknown{hint} (known: {', '.join(known)})")
     for key, required in known.items():
         if required and key not in values:
-            problems.append(f"{where}{(shown or {}).get(key, key)}: missing")
+            problems.append(f"{where}{key}: missing")
     return problems
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: on one line, not too long, whatever it is.
+
+    >>> shown(True), shown("rather " * 10)
+    ('True', "'rather rather rather rather rather rather rather rather rat...")
+    """
+    try:
+        text = ascii(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
 def text_problems(values: Mapping[str, Any], *keys: str, where: str = "") -> list[str]:
     """Keys, of those that are present, whose values are not text."""
     return [
-        f"{where}{key}: must be text, not {values[key]!r}"
+        f"{where}{key}: must be text, not {shown(values[key])}"
         for key in keys
         if key in values and not is_text(values[key])
     ]
@@ -77,26 +109,26 @@ def name_problems(values: Mapping[str, Any]) -> list[str]:
         is_text(name) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(name))
     ):
         return []
-    return [f"name: must be lower-case letters, digits and single dashes, not {name!r}"]
+    return [f"name: must be lower-case letters, digits and single dashes, not {shown(name)}"]
 
 
 def integer_problems(values: Mapping[str, Any], key: str, low: int, high: int) -> list[str]:
     """What is wrong with an integer that must lie in `low` to `high`."""
     if key not in values or is_integer(values[key], low, high):
         return []
-    return [f"{key}: must be an integer from {low} to {high}, not {values[key]!r}"]
+    return [f"{key}: must be an integer from {low} to {high}, not {shown(values[key])}"]
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether there is anything to read."""
     return isinstance(value, str) and bool(value.strip())
 
 
-def is_integer(value: Any, low: int, high: int) -> bool:
+def is_integer(value: Any, low: int, high: int) -> TypeGuard[int]:
     """Whether it is an integer from `low` to `high`."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> TypeGuard[float]:
     """Whether it is a positive number of a sane size."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e12

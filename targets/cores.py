@@ -9,8 +9,7 @@ CPU model, even with the hard-float ABI, unless one is named (``cortex_m4`` comp
 to zero whatever FPSCR says, while GCC 12 vectorises float loops at -O2: the M55 is compiled with
 integer Helium and scalar floating point, which rounds like every other core.
 
-Cycles come from the instruction timing tables in Arm's Technical Reference Manuals, as coarse
-figures per class of instruction and without wait states; see :mod:`edgekit.targets.cycles`.
+Cycles come from the tables in :mod:`edgekit.targets.cycles.tables`.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import unicorn.arm_const as unicorn
+
+from edgekit.targets.cycles import tables
 
 MEMORY_KINDS = ("flash", "ram", "itcm", "dtcm")
 PROGRAM_KINDS = ("flash", "itcm")
@@ -39,6 +40,7 @@ class Memory:
         bytes: size.
         wait_states: extra cycles of one access at the board's clock, None where unknown.
         line_bytes: width of one such access, None where unknown.
+        prefetch: whether the next line is read while the instructions of this one run.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Memory:
     bytes: int
     wait_states: int | None = None
     line_bytes: int | None = None
+    prefetch: bool = False
 
     @property
     def end(self) -> int:
@@ -107,48 +110,6 @@ class QemuMachine:
 
 
 @dataclass(frozen=True)
-class CycleTable:
-    """Cycles per class of instruction at zero wait states.
-
-    Attributes:
-        alu: arithmetic, logic, moves, comparisons, extensions and bit fields.
-        multiply: 32-bit product.
-        multiply_add: 32-bit product and sum, and the dual 16-bit ones where they exist.
-        multiply_long: 64-bit product, with or without sum.
-        divide: integer division, typical operands.
-        load: single load; ``load_next`` when it follows another load or store directly.
-        load_next: see `load`.
-        store: single store.
-        multiple: LDM, STM, LDRD, STRD, PUSH, POP, VLDM, VSTM: this, plus 1 per register.
-        branch_taken: a branch that jumps; calls and returns too.
-        branch_not_taken: a conditional branch that does not.
-        loop_exit: a conditional backward branch that does not jump (mispredicted where branches
-            are predicted).
-        float_alu: add, subtract, multiply, compare, convert, move.
-        float_multiply_add: VMLA, VFMA and relatives.
-        float_divide: division and square root.
-        dual_issue: whether two independent neighbours can issue together.
-    """
-
-    alu: int
-    multiply: int
-    multiply_add: int
-    multiply_long: int
-    divide: int
-    load: int
-    load_next: int
-    store: int
-    multiple: int
-    branch_taken: int
-    branch_not_taken: int
-    loop_exit: int
-    float_alu: int
-    float_multiply_add: int
-    float_divide: int
-    dual_issue: bool = False
-
-
-@dataclass(frozen=True)
 class Core:
     """A processor core.
 
@@ -160,7 +121,7 @@ class Core:
         memories: map of the generic target of this core.
         unicorn_model: CPU model of the emulator, None where it has none.
         qemu: QEMU board, None where there is none.
-        cycles: timing, None where no emulator counts.
+        cycles: timing of its pipeline, None where there is no table.
     """
 
     name: str
@@ -170,7 +131,7 @@ class Core:
     memories: tuple[Memory, ...]
     unicorn_model: int | None
     qemu: QemuMachine | None
-    cycles: CycleTable | None
+    cycles: tables.CycleTable | None
 
     def fpu(self, name: str | None = None) -> Fpu:
         """The unit called `name`, the default for None.
@@ -244,32 +205,6 @@ _LM3S6965 = (
     Memory("ram", "ram", 0x2000_0000, 64 << 10),
 )
 
-_M3_CYCLES = CycleTable(
-    alu=1, multiply=1, multiply_add=2, multiply_long=4, divide=7,
-    load=2, load_next=1, store=1, multiple=1,
-    branch_taken=3, branch_not_taken=1, loop_exit=1,
-    float_alu=1, float_multiply_add=3, float_divide=14,
-)  # fmt: skip
-_M4_CYCLES = CycleTable(
-    alu=1, multiply=1, multiply_add=1, multiply_long=1, divide=7,
-    load=2, load_next=1, store=1, multiple=1,
-    branch_taken=3, branch_not_taken=1, loop_exit=1,
-    float_alu=1, float_multiply_add=3, float_divide=14,
-)  # fmt: skip
-_M0PLUS_CYCLES = CycleTable(
-    alu=1, multiply=1, multiply_add=1, multiply_long=1, divide=1,
-    load=2, load_next=2, store=2, multiple=1,
-    branch_taken=2, branch_not_taken=1, loop_exit=1,
-    float_alu=1, float_multiply_add=1, float_divide=1,
-)  # fmt: skip
-_M7_CYCLES = CycleTable(
-    alu=1, multiply=1, multiply_add=1, multiply_long=1, divide=7,
-    load=1, load_next=1, store=1, multiple=1,
-    branch_taken=1, branch_not_taken=1, loop_exit=5,
-    float_alu=1, float_multiply_add=3, float_divide=14,
-    dual_issue=True,
-)  # fmt: skip
-
 _DSP = frozenset({"dsp"})
 
 CORES: Mapping[str, Core] = MappingProxyType(
@@ -285,7 +220,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 # The same instruction set as the M0, which the emulators model.
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M0,
                 qemu=QemuMachine("lm3s6965evb", _LM3S6965, 12_500_000, cpu="cortex-m0"),
-                cycles=_M0PLUS_CYCLES,
+                cycles=tables.CORTEX_M0PLUS,
             ),
             Core(
                 name="cortex-m3",
@@ -295,7 +230,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS2,
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M3,
                 qemu=QemuMachine("mps2-an385", _MPS2, 25_000_000),
-                cycles=_M3_CYCLES,
+                cycles=tables.CORTEX_M3,
             ),
             Core(
                 name="cortex-m4",
@@ -305,7 +240,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS2,
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M4,
                 qemu=QemuMachine("mps2-an386", _MPS2, 25_000_000),
-                cycles=_M4_CYCLES,
+                cycles=tables.CORTEX_M4,
             ),
             Core(
                 name="cortex-m7",
@@ -315,7 +250,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS2,
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M7,
                 qemu=QemuMachine("mps2-an500", _MPS2, 25_000_000),
-                cycles=_M7_CYCLES,
+                cycles=tables.CORTEX_M7,
             ),
             Core(
                 name="cortex-m33",
@@ -325,8 +260,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS2_SECURE,
                 unicorn_model=unicorn.UC_CPU_ARM_CORTEX_M33,
                 qemu=QemuMachine("mps2-an505", _MPS2_SECURE, 20_000_000),
-                # No published table is exact; its pipeline is close to the M4's.
-                cycles=_M4_CYCLES,
+                cycles=tables.CORTEX_M33,
             ),
             Core(
                 name="cortex-m55",
@@ -336,7 +270,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS3_AN547,
                 unicorn_model=None,
                 qemu=QemuMachine("mps3-an547", _MPS3_AN547, 32_000_000),
-                cycles=None,
+                cycles=tables.CORTEX_M55,
             ),
         )
     }

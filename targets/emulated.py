@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edgekit.targets.cycles.costs import Count
+from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.elf import Elf
 from edgekit.targets.emulator import Emulator
 from edgekit.targets.library import Library
 from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
-from edgekit.targets.tracing import INSTRUCTION_LIMIT, TIMEOUT_S, Count
+from edgekit.targets.tracing import INSTRUCTION_LIMIT, TIMEOUT_S
 
 
 class Caller(Protocol):
@@ -19,7 +21,7 @@ class Caller(Protocol):
         """Call a function; returns its result."""
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
-        """Like :meth:`call`, with the instructions it issued."""
+        """Like :meth:`call`, with what it cost."""
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
         """Call a function; returns the bytes of stack that it used at its deepest."""
@@ -90,11 +92,11 @@ class CalledMachine:
         self._caller.call(self._library.layers[index].symbol, self._context)
 
     def count_run(self) -> Count:
-        """Like :meth:`run`, with the instructions it issued."""
+        """Like :meth:`run`, with what it cost."""
         return self._count(self._library.symbol("run"))
 
     def count_layer(self, index: int) -> Count:
-        """Like :meth:`layer`, with the instructions it issued."""
+        """Like :meth:`layer`, with what it cost."""
         return self._count(self._library.layers[index].symbol)
 
     def stack_bytes(self) -> int:
@@ -158,3 +160,8 @@ class EmulatedMachine(CalledMachine):
             weights=elf.symbols.get("ek_weights_blob", 0),
             build=build,
         )
+
+    @property
+    def cycle_model(self) -> CycleModel:
+        """See :attr:`edgekit.targets.emulator.Emulator.cycle_model`."""
+        return self.emulator.cycle_model

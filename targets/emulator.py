@@ -2,14 +2,14 @@
 
 Only the target's memories exist, program memory cannot be written and data memory cannot be
 executed: an access outside is an error that names address and program counter. See
-:mod:`edgekit.targets.tracing` for how instructions are counted.
+:mod:`edgekit.targets.tracing` for how instructions are counted, and :mod:`edgekit.targets.cycles`
+for what they cost.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +18,11 @@ from unicorn import arm_const as arm
 
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.cores import Memory
-from edgekit.targets.cycles.decode import Block, Decoder
+from edgekit.targets.cycles.account import Accountant
+from edgekit.targets.cycles.costs import Count
+from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.memory import MemoryTiming
+from edgekit.targets.cycles.pipeline import timing_of
 from edgekit.targets.elf import Elf
 from edgekit.targets.target import Target
 from edgekit.targets.tracing import (
@@ -32,8 +36,6 @@ from edgekit.targets.tracing import (
     TIMEOUT_S,
     WRITE,
     BlockTrace,
-    Count,
-    Edge,
     Refused,
 )
 
@@ -81,14 +83,13 @@ class Emulator:
         instruction_limit: int = INSTRUCTION_LIMIT,
     ) -> None:
         core = target.cortex
-        if core.unicorn_model is None or core.cycles is None:
+        if core.unicorn_model is None:
             raise UnsupportedError(f"{core.name} has no function-by-function emulator; use QEMU")
         _require_room(target, elf)
         self._target = target
         self._elf = elf
-        self._table = core.cycles
-        self._decoder = Decoder(core.cycles)
-        self._blocks: dict[tuple[int, int], Block] = {}
+        self._accountant = Accountant(timing_of(core), self._code, elf.function_at)
+        self._memory = MemoryTiming.of(target)
         self._timeout_s = timeout_s
         self._instruction_limit = instruction_limit
         self._refused: Refused | None = None
@@ -135,10 +136,27 @@ class Emulator:
         return self._run(function, arguments, self._timeout_s)
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
-        """Like :meth:`call`, with the instructions it issued; about a hundred times slower."""
-        with BlockTrace(self._uc, self._instruction_limit) as trace:
+        """Like :meth:`call`, with what it cost; some thirty times slower.
+
+        Buffers and caches of the memories are empty when the call begins.
+        """
+        trace = BlockTrace(
+            self._uc,
+            self._instruction_limit,
+            pc_register=arm.UC_ARM_REG_PC,
+            it_register=arm.UC_ARM_REG_XPSR,
+            costs=self._accountant,
+            memory=self._memory,
+        )
+        with trace:
             result = self._run(function, arguments, self._timeout_s)
-        return result, self._total(trace.edges(self._return))
+        return result, self._accountant.count(trace.blocks(self._return))
+
+    @property
+    def cycle_model(self) -> CycleModel:
+        """What the cycles of counted calls come from."""
+        core = self._target.cortex.name
+        return CycleModel(core, f"in order, pipeline and hazards of {core}", self._memory.words)
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
         """Call a function; returns the bytes of stack that it used at its deepest."""
@@ -266,23 +284,10 @@ class Emulator:
             return EmulationError(f"{start}: {failure} {where}", pc)
         return EmulationError(f"{start}: no return in time, stopped {where}", pc)
 
-    def _total(self, edges: Iterable[Edge]) -> Count:
-        """Sum of all executed blocks."""
-        instructions = cycles = 0
-        functions: Counter[str] = Counter()
-        for edge in edges:
-            block = self._block(edge.address, edge.size)
-            jump = block.jump_cycles(edge.following, self._table)
-            instructions += edge.times * block.instructions
-            cycles += edge.times * (block.cycles + jump)
-            functions[self._elf.function_at(edge.address)] += edge.times * block.instructions
-        return Count(instructions, cycles, functions)
-
-    def _block(self, address: int, size: int) -> Block:
-        key = (address, size)
-        if key not in self._blocks:
-            self._blocks[key] = self._decoder.block(address, self.read(address, size))
-        return self._blocks[key]
+    def _code(self, address: int, size: int) -> bytes:
+        """Up to `size` bytes of a program memory."""
+        inside = (m for m in self._target.memories if m.origin <= address < m.end)
+        return self.read(address, min(size, next(inside).end - address))
 
 
 def page_runs(

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from edgekit.targets.cycles.costs import Count
+
 
 @dataclass(frozen=True)
 class Build:
@@ -56,23 +58,11 @@ class Machine(Protocol):
         """Release what the machine holds."""
 
 
-class Cost(Protocol):
-    """What a counted call took."""
-
-    @property
-    def instructions(self) -> int:
-        """Issued instructions."""
-
-    @property
-    def cycles(self) -> int | None:
-        """Modelled cycles, None without a model; see :mod:`edgekit.targets.cycles`."""
-
-
 @runtime_checkable
 class CountingMachine(Machine, Protocol):
     """A machine that sees every instruction and the whole stack."""
 
-    def count_layer(self, index: int) -> Cost:
+    def count_layer(self, index: int) -> Count:
         """Like :meth:`Machine.layer`; returns what it took."""
 
     def stack_bytes(self) -> int:
@@ -91,3 +81,11 @@ class BatchMachine(Machine, Protocol):
 
     def count_batch(self, records: Sequence[Sequence[bytes]]) -> tuple[int | None, ...]:
         """Issued instructions for each record; None where the device's counter overflowed."""
+
+
+@runtime_checkable
+class LayeredBatchMachine(BatchMachine, Protocol):
+    """A machine that boots for every run and sees every instruction of it, layer by layer."""
+
+    def count_layers(self, record: Sequence[bytes]) -> tuple[Count, ...]:
+        """Run over one record from the initial state; what each layer took, in order."""

@@ -3,10 +3,14 @@
 The image talks through semihosting: it reads ``input.bin`` and writes ``output.bin`` in a
 temporary folder. QEMU's boards have their own memory maps, so an image for a particular board is
 built for the QEMU board with the same core instead; see :func:`qemu_target`.
+
+A plugin of ours in QEMU tells which blocks ran in which layer (:func:`trace_image`). Their cycles
+are those of the core at zero wait states: the boards' own memories are QEMU's, not a product's.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +22,15 @@ from pathlib import Path
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets.compiler import clean_environment
 from edgekit.targets.cores import QemuMachine
+from edgekit.targets.cycles.account import Accountant
+from edgekit.targets.cycles.costs import Count
+from edgekit.targets.cycles.pipeline import timing_of
+from edgekit.targets.cycles.plugin import (
+    compile_plugin,
+    plugin_options,
+    read_trace,
+)
+from edgekit.targets.elf import Elf
 from edgekit.targets.fresh import split_records
 from edgekit.targets.image import Status
 from edgekit.targets.library import Library
@@ -26,6 +39,10 @@ from edgekit.targets.target import Target
 QEMU = "qemu-system-arm"
 PACKAGE = "qemu-system-arm (Debian, Ubuntu) or qemu (Homebrew)"
 TIMEOUT_S = 600.0
+
+_TRACE = "trace.bin"
+_FIRST_API = 1
+_LOADING_S = 60
 
 _TICKS_OVERFLOWN = 0xFFFFFFFF
 _NANOSECONDS = 1_000_000_000
@@ -57,7 +74,7 @@ def qemu_target(target: Target) -> Target:
         UnsupportedError: QEMU has no board for the core.
     """
     machine = _machine(target)
-    if target.memories == machine.memories:
+    if _ranges(target.memories) == _ranges(machine.memories):
         return target
     return replace(
         target,
@@ -67,6 +84,11 @@ def qemu_target(target: Target) -> Target:
         clock_hz=None,
         board=None,
     )
+
+
+def _ranges(memories: Sequence[Memory]) -> list[tuple[str, str, int, int]]:
+    """What an image depends on; a board's own file says more of the same memories."""
+    return [(memory.name, memory.kind, memory.origin, memory.bytes) for memory in memories]
 
 
 def run_image(
@@ -94,12 +116,104 @@ def run_image(
         EmulationError: the image faulted, ended with an error or ran into the time limit.
     """
     machine = _machine(target)
+    options = ("-icount", "shift=0") if count else ()
+    files = _boot(path, library, target, records, options=options, timeout_s=timeout_s)
+    return QemuResult(
+        files.outputs(library, len(records)),
+        _instructions(files.ticks, machine.clock_hz) if count else None,
+        machine.machine,
+        qemu_version(),
+    )
+
+
+@dataclass(frozen=True)
+class QemuTrace:
+    """What an image did, and what it took.
+
+    Attributes:
+        outputs: the outputs' bytes, in the library's order.
+        layers: per layer, in order.
+        outside: what called the layers, and the rest of the image.
+    """
+
+    outputs: tuple[bytes, ...]
+    layers: tuple[Count, ...]
+    outside: Count
+
+
+def trace_image(
+    path: Path,
+    library: Library,
+    target: Target,
+    record: Sequence[bytes],
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> QemuTrace:
+    """Boot an image, run it over one record of inputs, and say what every layer took.
+
+    Instructions are those that the core issues, the ones that an IT block skips among them.
+
+    Args:
+        path: the ELF file.
+        library: what is in it.
+        target: what it was built for; see :func:`qemu_target`.
+        record: the inputs' bytes, in the library's order.
+        timeout_s: wall-clock limit.
+
+    Raises:
+        ToolchainMissingError: QEMU is not installed, or there is no compiler for its plugin.
+        UnsupportedError: QEMU has no board for the core, or cannot load plugins; the image is built
+            for another board; there is no cycle table for the core.
+        EmulationError: the image faulted, ended with an error or ran into the time limit; its
+            layers did not run one after the other.
+    """
+    timing = timing_of(target.cortex)
+    elf = Elf.read(path)
+    layers = [elf.symbols[layer.symbol] & ~1 for layer in library.layers]
+    callers = _callers(elf, [library.symbol(name) for name in ("step", "run")])
+    options = plugin_options(_plugin(), _TRACE, layers=layers, callers=callers)
+    files = _boot(path, library, target, [record], options=options, timeout_s=timeout_s)
+    trace = read_trace(files.trace, len(layers))
+    if trace.out_of_order or trace.entered != len(layers):
+        raise EmulationError(
+            f"{library.name}: {trace.entered} layers ran, {trace.out_of_order} of them out of "
+            f"order; each of {len(layers)} should have run once, in order"
+        )
+    accountant = Accountant(timing, trace.code, elf.function_at)
+    outside, *inside = map(accountant.count, trace.traced())
+    (outputs,) = files.outputs(library, 1)
+    return QemuTrace(outputs, tuple(inside), outside)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What an image, and the plugin, wrote."""
+
+    output: bytes
+    ticks: bytes
+    trace: bytes
+
+    def outputs(self, library: Library, records: int) -> tuple[tuple[bytes, ...], ...]:
+        return split_records(self.output, [port.bytes for port in library.outputs], records)
+
+
+def _boot(
+    path: Path,
+    library: Library,
+    target: Target,
+    records: Sequence[Sequence[bytes]],
+    *,
+    options: Sequence[str],
+    timeout_s: float,
+) -> _Files:
+    """Boot an image in a folder of its own and keep what it wrote; see :func:`run_image`."""
+    machine = _machine(target)
     if target.memories != machine.memories:
         raise UnsupportedError(
             f"{path}: built for the memories of {target.name}; "
             f"QEMU boots images for {machine.machine}"
         )
-    version = qemu_version()
+    qemu_version()
     sizes = [port.bytes for port in library.inputs]
     assert all([len(data) for data in record] == sizes for record in records)
     command = [
@@ -107,7 +221,7 @@ def run_image(
         *(("-cpu", machine.cpu) if machine.cpu else ()),
         *("-semihosting-config", "enable=on,target=native"),
         *("-display", "none", "-monitor", "none", "-serial", "none", "-nic", "none"),
-        *(("-icount", "shift=0") if count else ()),
+        *options,
     ]
     with tempfile.TemporaryDirectory(prefix="edgekit-") as temporary:
         folder = Path(temporary)
@@ -129,14 +243,12 @@ def run_image(
             raise EmulationError(f"{where}: still running after {timeout_s:g} s") from error
         if done.returncode != Status.DONE:
             raise EmulationError(f"{where}: {_reason(done.returncode, done.stderr)}")
-        output = (folder / "output.bin").read_bytes()
-        ticks = (folder / "ticks.bin").read_bytes()
-    return QemuResult(
-        split_records(output, [port.bytes for port in library.outputs], len(records)),
-        _instructions(ticks, machine.clock_hz) if count else None,
-        machine.machine,
-        version,
-    )
+        trace = folder / _TRACE
+        return _Files(
+            (folder / "output.bin").read_bytes(),
+            (folder / "ticks.bin").read_bytes(),
+            trace.read_bytes() if trace.exists() else b"",
+        )
 
 
 @cache
@@ -152,6 +264,53 @@ def qemu_version() -> str:
         (QEMU, "--version"), capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.splitlines()[0]
+
+
+@cache
+def _plugin() -> Path:
+    """Our plugin, compiled for the version of the plugin interface that this QEMU has.
+
+    Raises:
+        ToolchainMissingError: QEMU is not installed, or there is no compiler.
+        UnsupportedError: QEMU cannot load plugins, or not this one; its words.
+    """
+    qemu_version()
+    refusal = _refusal(api := _FIRST_API)
+    newer = re.search(r"minimum version of (\d+)", refusal or "")
+    if newer:
+        refusal = _refusal(api := int(newer.group(1)))
+    if refusal is not None:
+        raise UnsupportedError(
+            f"{qemu_version()} does not load plugins, with which instructions are counted layer "
+            f"by layer; install {PACKAGE} with them: {refusal}"
+        )
+    return compile_plugin(api)
+
+
+def _refusal(api: int) -> str | None:
+    """What QEMU says against our plugin for a version of the interface, None if it loads it."""
+    options = plugin_options(compile_plugin(api), _TRACE, layers=(), callers=())
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        done = subprocess.run(
+            (QEMU, "-machine", "none", "-display", "none", "-monitor", "stdio", *options),
+            cwd=folder,
+            input="quit\n",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LOADING_S,
+            check=False,
+        )
+    return None if done.returncode == 0 else done.stderr.strip()
+
+
+def _callers(elf: Elf, names: Sequence[str]) -> list[tuple[int, int]]:
+    """Begin and end of the functions called `names`, and of the parts that compilers split off."""
+    return [
+        (function.address, function.address + function.bytes)
+        for function in elf.functions
+        if function.name.partition(".")[0] in names
+    ]
 
 
 def _machine(target: Target) -> QemuMachine:

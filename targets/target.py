@@ -23,7 +23,7 @@ from edgekit.targets.arm_cpu.computer import (
     load_computer,
 )
 from edgekit.targets.arm_cpu.cpus import CPUS, Cpu
-from edgekit.targets.board import BOARD_FOLDER, Board, board_of, load_board
+from edgekit.targets.board import BOARD_FOLDER, Board, Cache, board_of, load_board
 from edgekit.targets.checks import read_table
 from edgekit.targets.cores import CORES, Core, Fpu, Memory
 from edgekit.targets.jetson.modules import MODULES, Module
@@ -83,6 +83,11 @@ class Target:
     def fpu_unit(self) -> Fpu:
         """The floating-point unit of a microcontroller target."""
         return self.cortex.fpu(self.fpu)
+
+    @property
+    def caches(self) -> tuple[Cache, ...]:
+        """The caches between a board's core and its memories; none without a board."""
+        return () if self.board is None else self.board.caches
 
     @property
     def features(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What every emulated core here has in common: refused accesses in words, counting by blocks.
+"""What every emulated core here has in common: refused accesses in words, recording by blocks.
 
 Instructions are counted by executed basic blocks, so that those an IT block skips count too, as the
 core issues them; a hook per instruction would miss them.
@@ -6,14 +6,18 @@ core issues them; a hook per instruction would miss them.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import ctypes
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import unicorn
+from unicorn.unicorn_py3.unicorn import uclib
+
+from edgekit.errors import EdgekitError, ToolchainMissingError
+from edgekit.targets.cycles.memory import MemoryTiming
+from edgekit.targets.cycles.native import CoreFunctions, NativeRecorder, native_library
+from edgekit.targets.cycles.recorder import Costs, Recorder, TracedBlock
 
 READ, WRITE, JUMP = "read", "write", "jump"
 NOWHERE = "where there is no memory"
@@ -31,12 +35,17 @@ ACCESS = {
 TIMEOUT_S = 600.0
 INSTRUCTION_LIMIT = 20_000_000_000
 
+_VERSION = (unicorn.UC_VERSION_MAJOR, unicorn.UC_VERSION_MINOR, unicorn.UC_VERSION_PATCH)
+_ACCESSES = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+
+OLDEST_UNICORN = (2, 1, 4)
+"""The first whose program counter a hook of an access can read; before, it was the block's."""
+
+_IT_STATE = 3 << 25 | 0x3F << 10
+"""Bits of the status register that say which conditions an IT block still imposes."""
+
 STACK_PAINT = 0xA5
 """What untouched stack holds while its use is measured."""
-
-# Executed blocks are noted as address and size in one number, and summed up now and then.
-_SIZE_BITS = 16
-_TRACE_BLOCKS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -49,75 +58,79 @@ class Refused:
     pc: int
 
 
-@dataclass(frozen=True)
-class Count:
-    """What one or more counted calls issued.
+class Mark(NamedTuple):
+    """What bit 0 of a block's address tells on cores with two instruction sets.
 
     Attributes:
-        instructions: issued instructions, IT-skipped ones included.
-        cycles: modelled, see :mod:`edgekit.targets.cycles`; None where there is no model.
-        functions: issued instructions by function, without what it calls.
+        register: unicorn's number of a register.
+        bit: of that register, while the block begins.
     """
 
-    instructions: int = 0
-    cycles: int | None = 0
-    functions: Counter[str] = field(default_factory=Counter)
-
-    def __add__(self, other: Count) -> Count:
-        known = self.cycles is not None and other.cycles is not None
-        return Count(
-            self.instructions + other.instructions,
-            (self.cycles or 0) + (other.cycles or 0) if known else None,
-            self.functions + other.functions,
-        )
-
-
-class Edge(NamedTuple):
-    """A block that ran, with the one that ran after it.
-
-    Attributes:
-        address: of its first instruction; bit 0 as the trace was told to mark it.
-        size: bytes.
-        following: address of the next block.
-        times: how often.
-    """
-
-    address: int
-    size: int
-    following: int
-    times: int
+    register: int
+    bit: int
 
 
 class BlockTrace:
-    """Notes the blocks that a core executes, as a context around a call.
+    """Records the blocks that a core executes, as a context around a call.
 
-    About a hundred times slower than running without.
+    With costs, also what they read and wrote, and with a memory, what they waited for. The hooks
+    are C where this machine has a compiler (with costs some thirty times slower than without
+    recording), else Python (two thousand times); the figures are the same.
 
     Args:
         uc: the core.
         instruction_limit: stops the core some time after so many instructions.
-        mark: bit 0 of the address of a block that begins now, for cores with two instruction sets.
+        pc_register: unicorn's number of the program counter.
+        costs: what code takes without waiting; None to only count blocks.
+        memory: what code waits for; None for nothing.
+        mark: for cores with two instruction sets.
+        it_register: unicorn's number of the register that holds the state of IT blocks; None for
+            cores without. Accesses can only be recorded where it is right, see ``native/hooks.c``.
+        native: whether to use C where there is a compiler.
+
+    Raises:
+        ToolchainMissingError: costs are wanted of a unicorn that is too old to tell them.
     """
 
     def __init__(
-        self, uc: Any, instruction_limit: int, mark: Callable[[Any], int] | None = None
+        self,
+        uc: Any,
+        instruction_limit: int,
+        *,
+        pc_register: int,
+        costs: Costs | None = None,
+        memory: MemoryTiming | None = None,
+        mark: Mark | None = None,
+        it_register: int | None = None,
+        native: bool = True,
     ) -> None:
+        if costs is not None and _VERSION < OLDEST_UNICORN:
+            raise ToolchainMissingError(
+                f"cycles need unicorn {_words(OLDEST_UNICORN)} or newer, not {_words(_VERSION)}; "
+                "pip install --upgrade unicorn"
+            )
         self._uc = uc
-        self._budget = instruction_limit
-        self._mark = mark
-        self._trace: list[int] = []
-        self._edges: Counter[tuple[int, int]] = Counter()
+        self._hooks: _PythonHooks | _NativeHooks
+        library = native_library() if native else None
+        if library is None:
+            recorder = Recorder(instruction_limit, costs=costs, memory=memory)
+            accesses = costs is not None
+            self._hooks = _PythonHooks(uc, recorder, pc_register, mark, it_register, accesses)
+        else:
+            register, bit = mark or (-1, 0)
+            core = CoreFunctions(
+                *map(_address, (uclib.uc_reg_read, uclib.uc_reg_write, uclib.uc_emu_stop)),
+                *(pc_register, register, bit, unicorn.UC_MEM_WRITE),
+                -1 if it_register is None else it_register,
+            )
+            traced = NativeRecorder(
+                library, instruction_limit, costs=costs, memory=memory, core=core
+            )
+            self._hooks = _NativeHooks(uc, traced, costs is not None)
 
     def __enter__(self) -> Self:
-        trace, mark = self._trace, self._mark
-
-        def on_block(uc: Any, address: int, size: int, _: Any) -> None:
-            trace.append((address if mark is None else address | mark(uc)) << _SIZE_BITS | size)
-            if len(trace) >= _TRACE_BLOCKS:
-                self._collect()
-
-        self._hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, on_block)
-        # Code translated before the hook came does not call it, code translated with it does.
+        self._hooks.add()
+        # Code translated before the hooks came does not call them, code translated with them does.
         self._uc.ctl_flush_tb()
         return self
 
@@ -127,21 +140,110 @@ class BlockTrace:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._uc.hook_del(self._hook)
+        self._hooks.remove()
         self._uc.ctl_flush_tb()
+        # What went wrong in a hook is why the call did not return.
+        self._hooks.require_sound()
 
-    def edges(self, end: int) -> Iterator[Edge]:
+    def blocks(self, end: int) -> tuple[TracedBlock, ...]:
         """Every executed block; the last was followed by `end`."""
-        self._trace.append(end << _SIZE_BITS)
-        self._collect()
-        for (this, following), times in self._edges.items():
-            address, size = this >> _SIZE_BITS, this & ((1 << _SIZE_BITS) - 1)
-            yield Edge(address, size, following >> _SIZE_BITS, times)
+        return self._hooks.recorder.finish(end)
 
-    def _collect(self) -> None:
-        self._edges.update(itertools.pairwise(self._trace))
-        # A block has at least one instruction; the exact number is not needed for a limit.
-        self._budget -= len(self._trace)
-        del self._trace[:-1]
-        if self._budget <= 0:
-            self._uc.emu_stop()
+
+class _PythonHooks:
+    """Hooks that call the recorder in Python."""
+
+    def __init__(
+        self,
+        uc: Any,
+        recorder: Recorder,
+        pc_register: int,
+        mark: Mark | None,
+        it_register: int | None,
+        accesses: bool,
+    ) -> None:
+        self.recorder = recorder
+        self._uc = uc
+        self._pc_register = pc_register
+        self._mark = mark
+        self._it_register = it_register
+        self._accesses = accesses
+        self._handles: list[int] = []
+        self._failure: EdgekitError | None = None
+
+    def add(self) -> None:
+        self._handles.append(self._uc.hook_add(unicorn.UC_HOOK_BLOCK, self._on_block))
+        if self._accesses:
+            self._handles.append(self._uc.hook_add(_ACCESSES, self._on_access))
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            self._uc.hook_del(handle)
+
+    def require_sound(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _on_block(self, uc: Any, address: int, size: int, _: Any) -> None:
+        if self._mark is not None:
+            address |= int(uc.reg_read(self._mark.register)) >> self._mark.bit & 1
+        try:
+            goes_on = self._failure is None and self.recorder.block(address, size)
+        except EdgekitError as error:
+            self._failure, goes_on = error, False
+        if not goes_on:
+            uc.emu_stop()
+
+    def _on_access(self, uc: Any, kind: int, address: int, size: int, value: int, _: Any) -> None:
+        pc = int(uc.reg_read(self._pc_register))
+        self._end_it_block(uc)
+        try:
+            self.recorder.access(pc, address, size, kind == unicorn.UC_MEM_WRITE)
+        except EdgekitError as error:
+            self._failure = error
+            uc.emu_stop()
+
+    def _end_it_block(self, uc: Any) -> None:
+        """See ``end_it_block`` in ``native/hooks.c``."""
+        if self._it_register is not None:
+            status = int(uc.reg_read(self._it_register))
+            if status & _IT_STATE:
+                uc.reg_write(self._it_register, status & ~_IT_STATE)
+
+
+class _NativeHooks:
+    """Hooks in C, added through unicorn's own interface: its Python one only takes Python."""
+
+    def __init__(self, uc: Any, recorder: NativeRecorder, accesses: bool) -> None:
+        self.recorder = recorder
+        self._core = uc._uch
+        self._kinds = [(unicorn.UC_HOOK_BLOCK, recorder.on_block)]
+        if accesses:
+            self._kinds.append((_ACCESSES, recorder.on_access))
+        self._handles: list[ctypes.c_size_t] = []
+
+    def add(self) -> None:
+        for kind, function in self._kinds:
+            handle = ctypes.c_size_t()
+            everywhere = ctypes.c_uint64(1), ctypes.c_uint64(0)
+            code = uclib.uc_hook_add(
+                *(self._core, ctypes.byref(handle), kind, ctypes.c_void_p(function)),
+                *(self.recorder.handle, *everywhere),
+            )
+            assert code == unicorn.UC_ERR_OK, f"unicorn takes no hook: {code}"
+            self._handles.append(handle)
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            uclib.uc_hook_del(self._core, handle)
+
+    def require_sound(self) -> None:
+        self.recorder.require_sound()
+
+
+def _words(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0

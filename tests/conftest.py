@@ -71,6 +71,10 @@ TOOLS = {
     ),
     "qemu-aarch64": (lambda: shutil.which("qemu-aarch64") is not None, "apt install qemu-user"),
     "qemu-arm": (lambda: shutil.which("qemu-arm") is not None, "apt install qemu-user"),
+    "llvm-mca": (
+        lambda: any(shutil.which(f"llvm-mca{suffix}") for suffix in ("", "-19")),
+        "apt install llvm-19",
+    ),
     "chromium": (lambda: shutil.which("chromium") is not None, "apt install chromium"),
     "ziglang": (lambda: _module("ziglang"), "pip install ziglang"),
     "litert": (lambda: _module("ai_edge_litert"), "pip install ai-edge-litert"),

@@ -171,8 +171,11 @@ def _run(
             macs=layers or (subject.macs if own else None),
             instructions=cost.instructions,
             cycles=cost.cycles,
+            causes=cost.causes,
+            cycle_model=cost.cycle_model,
             clock_hz=cost.clock_hz,
             latency_ms=latency,
+            energy_uj=cost.energy_uj,
             stack_bytes=cost.stack_bytes,
             layers=cost.layers,
             accuracy=None

@@ -23,6 +23,9 @@ Provenance = Literal["measured", "modelled", "estimated", "counted"]
 """How a figure came about: a clock or sensor, a model of the hardware, a guess with a method, or
 counting."""
 
+MODELLED: tuple[Provenance, ...] = ("modelled", "estimated")
+"""What rests on a model, whose version and known error belong beside the figure."""
+
 UNSTABLE_COV = 0.025
 """Coefficient of variation above which TensorRT's tools call a measurement unstable."""
 

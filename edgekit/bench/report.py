@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.bench.costs import CycleCauses, CycleModel, Energy, LayerCost, require_sum
 from edgekit.bench.environment import Environment
 from edgekit.bench.fields import (
     Count,
@@ -29,9 +30,9 @@ from edgekit.bench.fields import (
     writable,
 )
 from edgekit.bench.memory import Memory
-from edgekit.bench.protocol import Latency, Protocol, Provenance
+from edgekit.bench.protocol import MODELLED, Latency, Protocol, Provenance
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the structure; a reader refuses every other."""
 
 Role = Literal["subject", "baseline"]
@@ -89,27 +90,6 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class LayerCost:
-    """One layer of one run.
-
-    Attributes:
-        operation: name of the operation.
-        operator: name of the operator.
-        macs: multiply-accumulates; null where the runtime does not tell.
-        instructions: issued; null where the device cannot count.
-        cycles: null where there is no model.
-        latency_ms: median wall time; null where the device is not real.
-    """
-
-    operation: str
-    operator: str
-    macs: Count | None = None
-    instructions: Count | None = None
-    cycles: Quantity | None = None
-    latency_ms: Quantity | None = None
-
-
-@dataclass(frozen=True)
 class Accuracy:
     """How many samples a run got right.
 
@@ -159,25 +139,6 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Energy:
-    """Energy of one inference.
-
-    Attributes:
-        provenance: a sensor measured it, or a model estimates it.
-        net_uj: microjoules above the idle baseline.
-        gross_uj: microjoules with it; null where it was not recorded.
-        sensor: that measured.
-        window_s: seconds of measurement.
-    """
-
-    provenance: Provenance
-    net_uj: Quantity
-    gross_uj: Quantity | None
-    sensor: str
-    window_s: Quantity
-
-
-@dataclass(frozen=True)
 class Provenances:
     """How the figures of a run came about that do not say so themselves."""
 
@@ -211,6 +172,8 @@ class Run:
         macs: multiply-accumulates of one inference; null where not known.
         instructions: issued instructions of one inference; null where the device cannot count.
         cycles: of one inference; null where there is no model.
+        causes: of the cycles; null where the model does not tell.
+        cycle_model: that the cycles came from; null where nothing modelled them.
         clock_hz: of the board; null for a generic core, and on a device that does not stand for
             the target.
         latency_ms: null where neither measured nor modelled.
@@ -224,6 +187,9 @@ class Run:
         flags: that it was given.
         provenance: of the figures.
         warnings: what to mind when reading the figures.
+
+    Raises:
+        ValueError: causes that are not those of the cycles.
     """
 
     backend: str
@@ -239,6 +205,8 @@ class Run:
     macs: Count | None = None
     instructions: Count | None = None
     cycles: Quantity | None = None
+    causes: CycleCauses | None = None
+    cycle_model: CycleModel | None = None
     clock_hz: Count | None = None
     latency_ms: Latency | None = None
     energy_uj: Energy | None = None
@@ -253,10 +221,19 @@ class Run:
     provenance: Provenances = field(default_factory=Provenances)
     warnings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        require_sum(self.causes, self.cycles)
+
     @property
     def place(self) -> str:
         """Where it ran, in words that nobody takes for the target."""
         return self.device if self.on_target else f"{self.device}, not the target"
+
+    def origin(self, provenance: Provenance) -> str:
+        """How cycles, or what follows from them, came about: with the model and its known error."""
+        if provenance not in MODELLED or self.cycle_model is None:
+            return provenance
+        return f"{provenance}, {self.cycle_model.words}"
 
 
 @dataclass(frozen=True)

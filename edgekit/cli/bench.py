@@ -9,13 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekit.bench.costs import CAUSES, CycleCauses
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import Report, Run, as_text, write_text
-from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.cli.explain import explained
+from edgekit.cli.render import Format, cell, facts_as, rows_as, show
 from edgekit.deploy.artifact import load
 from edgekit.errors import OutputError, UsageError
 
 log = logging.getLogger("edgekit")
+
+NESTED = ("causes", "functions")
+"""Fields of a layer that are no cells of a table."""
 
 SHOWN = (50.0, 90.0, 99.0)
 """Percentiles that are always printed."""
@@ -50,13 +55,28 @@ def bench(
         str, typer.Option(help="Further percentiles of the latency (comma list).")
     ] = "",
     threads: Annotated[int, typer.Option(min=1, help="That a runtime may use.")] = 1,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--explain",
+            metavar="LAYER",
+            help="Show where one layer's cycles go, instruction by instruction: name or index.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the report.")] = None,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
     """Latency, instructions, memory and stack of one inference, per layer.
 
-    Every figure says whether it was measured, counted or modelled.
+    Every figure says whether it was measured, counted or modelled. With --explain, only the layer
+    is shown, for the first input.
     """
+    if layer is not None:
+        refused = {"--backend": backend, "--baseline": baseline, "--output": output}
+        _refuse_with_explain(device, [name for name, value in refused.items() if value is not None])
+        found = load(artifact).explain(layer, data, device=device, seed=seed)
+        show(explained(found, style))
+        return
     report = load(artifact).bench(
         data,
         device=device,
@@ -78,6 +98,14 @@ def bench(
         show(facts_as(summary(report), style))
         if report.runs[0].layers:
             show("\n" + rows_as(layer_rows(report.runs[0]), style))
+
+
+def _refuse_with_explain(device: str | None, others: list[str]) -> None:
+    """Raises UsageError for options that make no sense beside ``--explain``."""
+    if others:
+        raise UsageError(f"--explain prints one layer and takes no {', '.join(others)}")
+    if device is not None and "," in device:
+        raise UsageError(f"--explain takes one device, not {device!r}")
 
 
 def _protocol(
@@ -138,14 +166,17 @@ def summary(report: Report) -> dict[str, Any]:
         facts["backend"] = f"{run.backend} {run.backend_version} ({run.kernels})"
     if run.instructions is not None:
         facts["instructions"] = f"{run.instructions:,} ({run.provenance.instructions})"
-        cycles = None if run.cycles is None else f"{run.cycles:,.0f} ({run.provenance.cycles})"
-        facts["cycles"] = cycles
+        facts["cycles"] = cycles_words(run)
+        if run.causes is not None:
+            facts["causes"] = causes_words(run.causes)
         facts["stack_bytes"] = run.stack_bytes
     facts["latency_ms"] = latency_words(run)
     if report.preprocessing is not None and report.preprocessing.latency_ms is not None:
         chain = report.preprocessing.latency_ms
         facts["preprocessing_ms"] = f"p50 {chain.p50:.4f} ({chain.provenance})"
-    facts["energy_uj"] = None if run.energy_uj is None else run.energy_uj.net_uj
+    facts["energy_uj"] = energy_words(run)
+    if run.energy_uj is not None:
+        facts["energy_source"] = run.energy_uj.source or run.energy_uj.sensor
     if run.accuracy is not None:
         facts["accuracy"] = f"{run.accuracy.value:.4f} of {run.accuracy.samples}"
     if run.agreement is not None and run.backend != "c":
@@ -159,6 +190,33 @@ def summary(report: Report) -> dict[str, Any]:
     return facts
 
 
+def cycles_words(run: Run) -> str | None:
+    """Cycles with their model and its known error."""
+    if run.cycles is None:
+        return None
+    return f"{run.cycles:,.0f} ({run.origin(run.provenance.cycles)})"
+
+
+def causes_words(causes: CycleCauses) -> str:
+    """Shares of the cycles by cause.
+
+    >>> causes_words(CycleCauses(issue=6, load=3, branch=1))
+    'issue 60.0 %, arithmetic 0.0 %, load 30.0 %, fetch 0.0 %, branch 10.0 %'
+    """
+    whole = causes.total or 1.0
+    return ", ".join(f"{cause} {100 * getattr(causes, cause) / whole:.1f} %" for cause in CAUSES)
+
+
+def energy_words(run: Run) -> str | None:
+    """An energy with what it includes, its spread, and how it came about."""
+    energy = run.energy_uj
+    if energy is None:
+        return None
+    has_spread = energy.low_uj is not None and energy.high_uj is not None
+    spread = f"{cell(energy.low_uj)}…{cell(energy.high_uj)}; " if has_spread else ""
+    return f"{cell(energy.value_uj)} {energy.kind} ({spread}{run.origin(energy.provenance)})"
+
+
 def latency_words(run: Run) -> str | None:
     """A latency with its spread and provenance."""
     latency: Latency | None = run.latency_ms
@@ -166,7 +224,7 @@ def latency_words(run: Run) -> str | None:
         return None
     if latency.provenance != "measured":
         clock = f" at {run.clock_hz / 1e6:g} MHz" if run.clock_hz else ""
-        return f"{latency.p50:.3f} ({latency.provenance}{clock})"
+        return f"{latency.p50:.3f}{clock} ({run.origin(latency.provenance)})"
     further = "".join(
         f"p{p.percent:g} {p.value:.4f}, " for p in latency.percentiles if p.percent not in SHOWN
     )
@@ -178,7 +236,7 @@ def latency_words(run: Run) -> str | None:
 
 def run_row(run: Run) -> dict[str, Any]:
     """One line of a sweep."""
-    latency = run.latency_ms
+    latency, energy = run.latency_ms, run.energy_uj
     return {
         "backend": run.backend,
         "precision": run.precision,
@@ -187,11 +245,17 @@ def run_row(run: Run) -> dict[str, Any]:
         "stands_for_target": run.on_target,
         "kernels": run.kernels,
         "instructions": run.instructions,
+        "cycles": run.cycles,
         "latency_ms": latency and latency.p50,
         "latency_ms_p99": latency and latency.p99,
         "latency_ms_first": latency and latency.first,
         "cov": latency and latency.cov,
         "provenance": latency and latency.provenance,
+        "energy_uj": energy and energy.value_uj,
+        "energy_low_uj": energy and energy.low_uj,
+        "energy_high_uj": energy and energy.high_uj,
+        "energy_provenance": energy and f"{energy.provenance}, {energy.kind}",
+        "cycle_model": run.cycle_model and run.cycle_model.words,
         "stack_bytes": run.stack_bytes,
         "differing": run.agreement and run.agreement.rate,
         "accuracy": run.accuracy and run.accuracy.value,
@@ -200,9 +264,13 @@ def run_row(run: Run) -> dict[str, Any]:
 
 def layer_rows(run: Run) -> list[dict[str, Any]]:
     """One row a layer, without the columns that this device has no figures for."""
-    rows = []
-    for layer in run.layers:
-        row = {k: v for k, v in asdict(layer).items() if v is not None}
+    rows: list[dict[str, Any]] = []
+    for index, layer in enumerate(run.layers):
+        row = {"#": index} | {
+            k: v for k, v in asdict(layer).items() if v is not None and k not in NESTED
+        }
+        if layer.causes is not None:
+            row |= asdict(layer.causes)
         if layer.instructions is not None:
             row["per_mac"] = layer.instructions / layer.macs if layer.macs else None
         rows.append(row)

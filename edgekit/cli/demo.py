@@ -98,7 +98,9 @@ def row(artifact: Artifact, report: Report, run: Run, verified: VerifyReport) ->
         "accuracy": f"{run.accuracy.value:.2%}" if run.accuracy else None,
         "reference": agreement(run, verified),
         "instructions": run.instructions,
-        "latency_ms": f"{latency.p50:.4g} {latency.provenance}" if latency and own else None,
+        "latency_ms": f"{latency.p50:.4g} {run.origin(latency.provenance)}"
+        if latency and own
+        else None,
         "ram_bytes": memory.ram_bytes if memory and run.backend == "c" else None,
         "flash_bytes": memory.flash_bytes if memory and run.backend == "c" else None,
     }

@@ -13,6 +13,7 @@ from edgekit.cli.render import Format, rows_as, show
 from edgekit.errors import EdgekitError
 from edgekit.targets.arm_cpu.cpus import ARCHITECTURES
 from edgekit.targets.compiler import installed_version
+from edgekit.targets.cycles.mca import newest_mca
 from edgekit.targets.toolchain import TOOLCHAINS
 from edgekit.version import edgekit_version, library_versions
 
@@ -26,6 +27,7 @@ MENDING = {
     "arm-linux-gnueabihf-gcc": "apt install gcc-arm-linux-gnueabihf",
     "x86_64-linux-gnu-gcc": "apt install gcc-x86-64-linux-gnu",
     "cc": "apt install gcc",
+    "llvm-mca": "apt install llvm-19",
 }
 
 
@@ -109,4 +111,5 @@ def _programs() -> list[dict[str, Any]]:
             for entry in ARCHITECTURES.values()
             if entry.qemu is not None
         ),
+        _row("llvm-mca", "modelled cycles of Cortex-A", newest_mca()),
     ]

@@ -84,8 +84,8 @@ def export(
         typer.Option(
             "--compare-int8/--no-compare-int8",
             help="Count instructions per MAC of packed layers beside int8, in emulation; default "
-            "yes. Counted for microcontrollers with Cortex-M0+, M3, M4, M7 and M33; the M55, Arm "
-            "CPUs and the host count no single layers.",
+            "yes. Counted where an emulator runs the target: microcontrollers with Cortex-M0+, "
+            "M3, M4, M7 or M33, and Arm CPUs other than this machine's.",
         ),
     ] = None,
     dry_run: Annotated[

@@ -40,6 +40,8 @@ def cell(value: Any) -> str:
 
     >>> cell(1234567), cell(0.25), cell(None), cell(True), cell(("a", "b"))
     ('1,234,567', '0.25', '-', 'yes', 'a, b')
+    >>> cell(608888.0), cell(1234.56)
+    ('608,888', '1,234.6')
     """
     if value is None or value == "" or value == ():
         return "-"
@@ -48,7 +50,8 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        large = abs(value) >= 1000
+        return f"{value:,.1f}".removesuffix(".0") if large else f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(str(v) for v in value)
     return str(value)

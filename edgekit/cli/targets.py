@@ -9,6 +9,8 @@ import typer
 
 from edgekit.cli.render import Format, cell, facts_as, rows_as, show
 from edgekit.targets import legality
+from edgekit.targets.board import Cache, Power
+from edgekit.targets.cores import Memory
 from edgekit.targets.target import Target, builtin_targets, target
 
 app = typer.Typer(help="What networks can be built for.", no_args_is_help=True)
@@ -18,7 +20,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 
 @app.command("list")
 def list_targets(style: FormatOption = Format.TABLE) -> None:
-    """Families, boards, memories and whether they run here."""
+    """Families, boards, memories, whether they run here and what is modelled of a run."""
     rows = [
         {
             "target": t.name,
@@ -29,6 +31,7 @@ def list_targets(style: FormatOption = Format.TABLE) -> None:
             "clock_mhz": t.clock_hz / 1e6 if t.clock_hz else None,
             "formats": formats(t),
             "devices": t.devices,
+            "modelled": modelled(t),
             "status": t.status,
         }
         for t in builtin_targets().values()
@@ -50,6 +53,7 @@ def show_target(
         "status": t.status,
         "devices": t.devices,
         "formats": formats(t),
+        "modelled": modelled(t),
     }
     if t.core is not None:
         facts |= {
@@ -68,17 +72,12 @@ def show_target(
     for part in (t.computer, t.module):
         facts |= _facts(part) if part is not None else {}
     for memory in t.memories:
-        waits = "" if memory.wait_states is None else f", {memory.wait_states} wait states"
-        facts[f"memory {memory.name}"] = (
-            f"{memory.kind}, {memory.bytes:,} bytes at {memory.origin:#010x}{waits}"
-        )
-    power = t.board.power if t.board else None
+        facts[f"memory {memory.name}"] = memory_words(memory)
+    for cache in t.caches:
+        facts[f"cache {cache.name}"] = cache_words(cache)
     if t.board is not None:
-        facts["power"] = (
-            f"{power.picojoules_per_cycle:g} pJ/cycle ({power.conditions}; {power.source})"
-            if power
-            else None
-        )
+        facts["timing source"] = t.board.timing_source or None
+        facts |= power_facts(t.board.power)
     show(facts_as(facts, style))
 
 
@@ -86,6 +85,62 @@ def processor(t: Target) -> str | None:
     """Core of a microcontroller or processor of a computer, None where neither says enough."""
     part = t.core or t.cpu
     return None if part is None else part.name
+
+
+def modelled(t: Target) -> tuple[str, ...]:
+    """What is modelled of a run where the device itself is not at hand, from cycles to energy."""
+    core = None if t.core is None else t.core.cycles
+    cpu = None if t.cpu is None else t.cpu.processor
+    if core is None and cpu is None:
+        return ()
+    latency = ("latency",) if t.clock_hz else ()
+    energy = ("energy",) if t.board and t.board.power else ()
+    return ("cycles", *latency, *energy)
+
+
+def memory_words(memory: Memory) -> str:
+    """One address range and what an access takes.
+
+    >>> memory_words(Memory("flash", "flash", 0, 1024, wait_states=5, line_bytes=8))
+    'flash, 1,024 bytes at 0x00000000, 5 wait states for 8 bytes'
+    >>> memory_words(Memory("ram", "ram", 0, 1024))
+    'ram, 1,024 bytes at 0x00000000, timing not known: modelled without wait states'
+    """
+    words = f"{memory.kind}, {memory.bytes:,} bytes at {memory.origin:#010x}"
+    if memory.wait_states is None:
+        return f"{words}, timing not known: modelled without wait states"
+    width = f" for {memory.line_bytes} bytes" if memory.line_bytes else ""
+    ahead = ", next line prefetched" if memory.prefetch else ""
+    states = "wait state" if memory.wait_states == 1 else "wait states"
+    return f"{words}, {memory.wait_states} {states}{width}{ahead}"
+
+
+def cache_words(cache: Cache) -> str:
+    """One cache: whose, what and how.
+
+    >>> cache_words(Cache("xip", "both", ("flash",), bytes=16384, line_bytes=8, ways=2))
+    'instructions and data of flash, 16,384 bytes, 8-byte lines, 2 ways'
+    """
+    serves = "instructions and data" if cache.serves == "both" else cache.serves
+    ways = "fully associative" if cache.sets == 1 else f"{cache.ways} ways"
+    return (
+        f"{serves} of {', '.join(cache.memories)}, {cache.bytes:,} bytes, "
+        f"{cache.line_bytes}-byte lines, {ways}"
+    )
+
+
+def power_facts(power: Power | None) -> dict[str, Any]:
+    """What is known of a board's power; nothing of it where there is no trustworthy figure."""
+    if power is None:
+        return {"power": None}
+    spread = power.spread_picojoules_per_cycle
+    return {
+        "power": f"{power.picojoules_per_cycle:g} pJ/cycle",
+        "power spread": f"{spread[0]:g} to {spread[1]:g} pJ/cycle" if spread else None,
+        "power at the clock": f"{power.milliwatts:g} mW" if power.milliwatts else None,
+        "power conditions": power.conditions,
+        "power source": power.source,
+    }
 
 
 def formats(t: Target) -> tuple[str, ...]:

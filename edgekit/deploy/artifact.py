@@ -17,6 +17,7 @@ from edgekit.bench.runners import backends as measured_by
 from edgekit.bench.subject import Subject
 from edgekit.deploy import benchmark, verification
 from edgekit.deploy.data import Samples, read_arrays, samples_for
+from edgekit.deploy.explain import Explanation, explain, tracing_device
 from edgekit.deploy.layout import BOARD, IMAGE, REFERENCE, SOURCES, VECTORS
 from edgekit.deploy.machines import DEVICES, open_library
 from edgekit.deploy.manifest import Manifest, ModelFile, check_files, read_manifest
@@ -292,6 +293,34 @@ class Artifact:
                 limit=limit,
                 preprocessing=timed(self.folder, subject, samples, here),
             )
+
+    def explain(
+        self,
+        layer: str | int,
+        data: Data | None = None,
+        *,
+        device: str | None = None,
+        seed: int | None = None,
+    ) -> Explanation:
+        """Where the cycles of one layer go, instruction by instruction.
+
+        Args:
+            layer: name of its operation, a part of one that no other has, or its index.
+            data: samples, of which the first is run; None for a seeded random input.
+            device: one that sees every instruction; None for the best.
+            seed: of the random input; None for the artifact's own.
+
+        Raises:
+            UsageError: no such layer; lists those there are.
+            InvalidDataError: the data does not fit the inputs.
+            UnsupportedError: the device sees no single instructions; says which do.
+        """
+        name = tracing_device(self.target, device)
+        with benchmark.typed_errors(self.folder):
+            samples = self._bench_samples(benchmark.subject_for(self), data, seed)
+        with self.open(name, backend="c") as session:
+            assert isinstance(session, Session)
+            return explain(session, samples.inputs[0], layer)
 
     def _bench_samples(
         self, subject: Subject, data: Data | None, seed: int | None

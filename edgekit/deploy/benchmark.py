@@ -1,34 +1,28 @@
-"""What an artifact costs on the devices that are here; the figures are :mod:`edgekit.bench`'s.
-
-A session on this machine is measured. An emulator counts instructions, and its latency is modelled
-from them where the core and its clock are known; its wall time is never a figure.
-"""
+"""What an artifact costs on the devices that are here; the figures are :mod:`edgekit.bench`'s."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgekit.bench.bench import MismatchError, Way
 from edgekit.bench.boundary import BoundaryError
 from edgekit.bench.fields import ReportError
 from edgekit.bench.main import baseline_precision
-from edgekit.bench.protocol import Latency, Protocol
-from edgekit.bench.report import LayerCost
 from edgekit.bench.runners import RUNTIMES, open_model
-from edgekit.bench.runners.base import Cost, Inputs, Runner, RunnerError, RuntimeMissingError
+from edgekit.bench.runners.base import Runner, RunnerError, RuntimeMissingError
 from edgekit.bench.samples import seeded
 from edgekit.bench.subject import Subject
+from edgekit.deploy.layout import IMAGE
 from edgekit.deploy.manifest import FILE_NAME, Manifest
 from edgekit.deploy.ondevice import ports_of, subject_of
-from edgekit.deploy.session import Profile, Session
+from edgekit.deploy.runner import SessionRunner
+from edgekit.deploy.session import Session
 from edgekit.errors import (
     DeviceMissingError,
     InvalidDataError,
@@ -40,105 +34,12 @@ from edgekit.errors import (
 from edgekit.program.ir import Array, Program
 from edgekit.program.plan import MemoryPlan, allocate
 from edgekit.targets.c.emit import bind, scratch_bytes
+from edgekit.targets.elf import Elf
 from edgekit.targets.machine import Build
 from edgekit.targets.target import Target
 
 if TYPE_CHECKING:
     from edgekit.deploy.artifact import Artifact
-
-
-class SessionRunner(Runner):
-    """An opened artifact, as something that can be measured.
-
-    Args:
-        session: its generated code on a device.
-        subject: what the artifact says of itself.
-        target: what it was built for.
-        notes: what to mind, known before anything runs.
-    """
-
-    name = "c"
-    kernels = "portable C99"
-    is_exact = True
-
-    def __init__(
-        self, session: Session, subject: Subject, target: Target, *, notes: Iterable[str] = ()
-    ) -> None:
-        super().__init__(subject.inputs, subject.outputs, precision=subject.identity.precision)
-        self.version = subject.edgekit
-        self.device = session.device
-        self.is_simulated = session.is_simulated
-        self.notes = tuple(notes)
-        if session.build is not None:
-            self.toolchain = session.build.toolchain
-            self.toolchain_version = session.build.version
-            self.flags = session.build.flags
-        self._session = session
-        self.on_target = session.device in target.devices
-        self._clock_hz = target.clock_hz if self.on_target else None
-
-    def close(self) -> None:
-        """Release the device."""
-        self._session.close()
-
-    def prepare(self, inputs: Inputs) -> list[bytes]:
-        """Bytes of every input, as the arena takes them."""
-        return self._session.prepare(inputs)
-
-    def invoke(self, prepared: list[bytes]) -> list[bytes]:
-        """Copy the inputs in, run, copy the outputs out."""
-        return self._session.execute(prepared)
-
-    def results(self, raw: list[bytes]) -> dict[str, Array]:
-        """See :meth:`edgekit.bench.runners.base.Runner.results`."""
-        return self._session.results(raw)
-
-    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
-        """See :meth:`edgekit.bench.runners.base.Runner.end_of`."""
-        if not self._session.carries_state:
-            return None
-        steps = {name: np.stack([step[name] for step in sequence]) for name in sequence[0]}
-        results = self._session.run_sequence_named(steps)
-        return {name: values[-1] for name, values in results.items()}
-
-    def cost(self, samples: Sequence[Inputs], protocol: Protocol) -> Cost:
-        """Measured where the device is real, counted where it is not."""
-        session = self._session
-        if session.is_simulated:
-            return self._counted(session.profile(samples[0]))
-        cost = super().cost(samples, protocol)
-        layers = session.profile(samples[0]).layers
-        return replace(cost, layers=tuple(LayerCost(**asdict(layer)) for layer in layers))
-
-    def _counted(self, profile: Profile) -> Cost:
-        latency, warning = self._modelled(profile)
-        return Cost(
-            latency_ms=latency,
-            samples=1,
-            layers=tuple(LayerCost(**asdict(layer)) for layer in profile.layers),
-            instructions=profile.instructions,
-            cycles=profile.cycles,
-            clock_hz=self._clock_hz,
-            stack_bytes=profile.stack_bytes,
-            warnings=(warning,),
-        )
-
-    def _modelled(self, profile: Profile) -> tuple[Latency | None, str]:
-        """Where cycles and clock are known.
-
-        Returns:
-            The latency, None where there is no honest figure, and what to say about it.
-        """
-        if profile.instructions is None:
-            return None, f"{self.device} counted no instructions, and its time is no figure"
-        if profile.cycles is None:
-            return None, f"{self.device} counts instructions; nothing models cycles or latency"
-        if self._clock_hz is None:
-            return None, "a generic core has no clock: name a board for a latency"
-        milliseconds = 1e3 * profile.cycles / self._clock_hz
-        return Latency.modelled(milliseconds), (
-            "latency is modelled from a per-core table at zero wait states"
-        )
 
 
 def ways_of(
@@ -183,9 +84,23 @@ def _generated(artifact: Artifact, subject: Subject, device: str) -> Way:
         session = artifact.open(device, backend="c")
         assert isinstance(session, Session)
         notes = _foreign(artifact.manifest, artifact.target, device, session.build)
-        return SessionRunner(session, subject, artifact.target, notes=notes)
+        untimed = _untimed(artifact)
+        return SessionRunner(session, subject, artifact.target, notes=notes, untimed=untimed)
 
     return Way(opened)
+
+
+def _untimed(artifact: Artifact) -> tuple[str, ...]:
+    """Memories that its image lies in and whose wait states the board does not say."""
+    path = artifact.folder / IMAGE
+    if artifact.target.board is None or not path.is_file():
+        return ()
+    used = [section.address for section in Elf.read(path).sections]
+    return tuple(
+        memory.name
+        for memory in artifact.target.memories
+        if memory.wait_states is None and any(memory.origin <= a < memory.end for a in used)
+    )
 
 
 def _foreign(manifest: Manifest, target: Target, device: str, build: Build | None) -> Iterator[str]:

@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from edgekit.errors import InvalidDataError
+from edgekit.bench.costs import CycleModel, LayerCost
+from edgekit.deploy.costs import Functions, reported_model
+from edgekit.deploy.profile import Profile
+from edgekit.errors import InvalidDataError, ToolchainMissingError, UnsupportedError
 from edgekit.program.interpret import check_names, from_program, steps_of, to_program
 from edgekit.program.ir import Array, Boundary, Program
 from edgekit.targets.c.emit import LayerInfo
+from edgekit.targets.cycles.costs import Count
 from edgekit.targets.library import Library
-from edgekit.targets.machine import BatchMachine, Build, CountingMachine, Machine
+from edgekit.targets.machine import (
+    BatchMachine,
+    Build,
+    CountingMachine,
+    LayeredBatchMachine,
+    Machine,
+)
 
 Inputs = Array | Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class LayerProfile:
-    """One layer of one run.
-
-    Attributes:
-        operation: name of the operation.
-        operator: name of the operator.
-        macs: multiply-accumulates.
-        instructions: issued instructions, counted; None where the device cannot count.
-        cycles: modelled from the instructions; None where there is no model.
-        latency_ms: wall time, measured; None where the device is not real.
-    """
-
-    operation: str
-    operator: str
-    macs: int
-    instructions: int | None = None
-    cycles: float | None = None
-    latency_ms: float | None = None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Every layer of one run.
-
-    Attributes:
-        device: where it ran.
-        layers: in execution order.
-        stack_bytes: high-water mark, counted; None where the device cannot see it.
-    """
-
-    device: str
-    layers: tuple[LayerProfile, ...]
-    stack_bytes: int | None = None
-
-    @property
-    def instructions(self) -> int | None:
-        """Sum over the layers."""
-        counts = [layer.instructions for layer in self.layers]
-        return None if None in counts else sum(c for c in counts if c is not None)
-
-    @property
-    def cycles(self) -> float | None:
-        """Sum over the layers."""
-        cycles = [layer.cycles for layer in self.layers]
-        return None if None in cycles else float(sum(c for c in cycles if c is not None))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {**asdict(self), "instructions": self.instructions}
 
 
 class Session:
@@ -261,28 +218,66 @@ class Session:
             inputs: as for :meth:`run`; cost may depend on the data.
             repeats: runs per layer where time is measured; the median counts.
         """
-        named = named_inputs(self.program, inputs)
         machine = self._machine
+        if isinstance(machine, CountingMachine):
+            return self._profile_counted(inputs)
         if isinstance(machine, BatchMachine):
-            return self._profile_whole(machine, named)
-        layers = []
+            try:
+                return self._profile_counted(inputs)
+            except (ToolchainMissingError, UnsupportedError) as error:
+                return self._profile_whole(machine, inputs, str(error))
+        machine.reset()
+        self._feed(named_inputs(self.program, inputs))
+        timed = tuple(
+            LayerCost(
+                layer.operation,
+                layer.operator,
+                layer.macs,
+                latency_ms=self._time_layer(index, repeats),
+                kernel=layer.kernel,
+            )
+            for index, layer in enumerate(self.layers)
+        )
+        return Profile(self.device, timed)
+
+    @property
+    def cycle_model(self) -> CycleModel | None:
+        """What the device models cycles with; None where it counts instructions at most."""
+        return reported_model(getattr(self._machine, "cycle_model", None))
+
+    def count_layers(self, inputs: Inputs) -> tuple[Count, ...]:
+        """Everything that was counted of every layer for one input, in execution order.
+
+        Args:
+            inputs: as for :meth:`run`; cost may depend on the data.
+
+        Raises:
+            InvalidDataError: names, dtypes or shapes do not fit.
+            UnsupportedError: the device sees no single instructions.
+            ToolchainMissingError: what the device traces with is not installed.
+        """
+        named, machine = named_inputs(self.program, inputs), self._machine
+        if isinstance(machine, LayeredBatchMachine):
+            return machine.count_layers(self._record(named))
+        if not isinstance(machine, CountingMachine):
+            raise UnsupportedError(f"device {self.device} does not see single instructions")
         machine.reset()
         self._feed(named)
-        for index, layer in enumerate(self.layers):
-            profile = LayerProfile(layer.operation, layer.operator, layer.macs)
-            if isinstance(machine, CountingMachine):
-                cost = machine.count_layer(index)
-                profile = replace(profile, instructions=cost.instructions, cycles=cost.cycles)
-            else:
-                profile = replace(profile, latency_ms=self._time_layer(index, repeats))
-            layers.append(profile)
-        return Profile(self.device, tuple(layers), self.stack_bytes())
+        return tuple(machine.count_layer(index) for index in range(len(self.layers)))
 
-    def _profile_whole(self, machine: BatchMachine, named: Mapping[str, Array]) -> Profile:
+    def _profile_counted(self, inputs: Inputs) -> Profile:
+        """From a trace of every layer; see :meth:`count_layers`."""
+        functions = Functions(self.library)
+        pairs = zip(self.layers, self.count_layers(inputs), strict=True)
+        layers = tuple(functions.layer_cost(layer, count) for layer, count in pairs)
+        return Profile(self.device, layers, self.stack_bytes())
+
+    def _profile_whole(self, machine: BatchMachine, inputs: Inputs, reason: str) -> Profile:
         """One entry for the whole network, where layers cannot be told apart."""
-        (instructions,) = machine.count_batch([self._record(named)])
+        (instructions,) = machine.count_batch([self.prepare(inputs)])
         macs = sum(layer.macs for layer in self.layers)
-        return Profile(self.device, (LayerProfile("whole network", "", macs, instructions),))
+        layers = (LayerCost("whole network", "", macs, instructions),)
+        return Profile(self.device, layers, notes=(f"no figures of single layers: {reason}",))
 
     def _time_layer(self, index: int, repeats: int) -> float:
         """Median milliseconds; the arena is restored between runs, a layer may write in place."""

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgekit.bench.costs import LayerCost
 from edgekit.bench.memory import Memory
-from edgekit.bench.report import LayerCost, Report, Run
+from edgekit.bench.report import Report, Run
 from edgekit.report import words
 
 MOST_BARS = 40
@@ -109,10 +110,11 @@ def _latency_chart(name: str, reports: Sequence[Report], *, on_target: bool) -> 
     bars = []
     for report, run, latency in timed:
         label, detail = run_label(report, run)
+        origin = run.origin(latency.provenance).removeprefix(latency.provenance)
         bars.append(
             Bar(
                 label,
-                detail,
+                f"{detail}{origin}",
                 words.milliseconds(latency.p50),
                 axis.place(latency.p50),
                 axis.place(latency.p99) if latency.provenance == "measured" else None,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from edgekit.bench.protocol import Provenance
 from edgekit.bench.report import Report, Run
 from edgekit.errors import UsageError
-from edgekit.report.conditions import conditions, notes_of_reports, notes_of_run
+from edgekit.report.conditions import conditions, differences, notes_of_reports, notes_of_run
 from edgekit.report.gate import Gate, relative
 from edgekit.report.metrics import METRICS, Figure, Metric
 
@@ -26,7 +25,8 @@ class Change:
         metric: name.
         before: value in the first report; None where it has none.
         after: value in the second report; None where it has none.
-        provenance: how the values came about; both where that differs.
+        provenance: how the values came about; both where that differs; modelled ones with the
+            model and its known error.
         difference: in the metric's unit; None where the values cannot be compared.
         relative: the same as a fraction of the earlier value; None where that is 0.
         direction: None where the values cannot be compared.
@@ -79,8 +79,9 @@ def compare(before: Report, after: Report, gates: Sequence[Gate] = ()) -> Compar
 
     Raises:
         UsageError: no run of one belongs to a run of the other, or a gate cannot be decided: a
-            figure or a whole run is missing, one value is modelled and the other measured, or two
-            times were taken with other threads, with other inputs, or only one on the target.
+            figure or a whole run is missing, one value is modelled and the other measured, two
+            times were taken with other threads, with other inputs, or only one on the target, or
+            two values were modelled differently.
     """
     earlier, later = _runs(before), _runs(after)
     both = [key for key in earlier if key in later]
@@ -136,28 +137,43 @@ def _change(
     if old is None and new is None:
         return None
     mine = [gate for gate in gates if gate.metric is metric]
+    origins = [_origin(metric, *pair) for pair in ((before[1], old), (after[1], new)) if pair[1]]
+    words = " against ".join(dict.fromkeys(origins))
     if old is None or new is None:
-        return _one_sided(key, metric, old, new, gates=mine)
+        return _one_sided(key, metric, old, new, gates=mine, provenance=words)
     if old.provenance != new.provenance:
-        words = f"{old.provenance} against {new.provenance}"
         _refuse(mine, f"{key}: {metric.name} is {words}; such values cannot be compared")
         return Change(key, metric.name, old.value, new.value, words, note="not comparable")
-    other = conditions(before[1], after[1]) if metric.is_time else ""
-    if other:
-        _refuse(
-            [gate for gate in mine if gate.kind != "value"],
-            f"{key}: {metric.name} was taken under other conditions: {other}",
-        )
-    note = other or _samples(metric, before[1], after[1])
-    return _compared(key, metric, old, new, gates=mine, note=note)
+    taken = conditions(before[1], after[1]) if metric.is_time else ""
+    model = ""
+    if metric.model is not None and new.provenance != "measured":
+        model = differences(metric.model(before[1]), metric.model(after[1]))
+    changes = [gate for gate in mine if gate.kind != "value"]
+    if taken:
+        _refuse(changes, f"{key}: {metric.name} was taken under other conditions: {taken}")
+    if model:
+        _refuse(changes, f"{key}: {metric.name} was modelled differently: {model}")
+    note = "; ".join(filter(None, (taken, model))) or _samples(metric, before[1], after[1])
+    change = _compared(key, metric, old, new, gates=mine)
+    return replace(change, provenance=words, note=note)
+
+
+def _origin(metric: Metric, run: Run, figure: Figure | None) -> str:
+    """How a figure came about; of a modelled one, the model and its known error."""
+    assert figure is not None
+    return figure.provenance if metric.model is None else run.origin(figure.provenance)
 
 
 def _one_sided(
-    key: str, metric: Metric, old: Figure | None, new: Figure | None, *, gates: Sequence[Gate]
+    key: str,
+    metric: Metric,
+    old: Figure | None,
+    new: Figure | None,
+    *,
+    gates: Sequence[Gate],
+    provenance: str,
 ) -> Change:
     """A metric that only one report has; a limit on the later value can still be decided."""
-    present = old or new
-    assert present is not None
     missing = "first" if old is None else "second"
     if new is None or any(gate.kind != "value" for gate in gates):
         _refuse(gates, f"{key}: the {missing} report has no {metric.name}")
@@ -166,7 +182,7 @@ def _one_sided(
         metric=metric.name,
         before=None if old is None else old.value,
         after=None if new is None else new.value,
-        provenance=present.provenance,
+        provenance=provenance,
         note=f"not in the {missing} report",
         failed=tuple(g.text for g in gates if new is not None and g.trips(new.value, new.value)),
     )
@@ -178,9 +194,8 @@ def _refuse(gates: Sequence[Gate], words: str) -> None:
 
 
 def _compared(
-    key: str, metric: Metric, old: Figure, new: Figure, *, gates: Sequence[Gate], note: str
+    key: str, metric: Metric, old: Figure, new: Figure, *, gates: Sequence[Gate]
 ) -> Change:
-    provenance: Provenance = new.provenance
     improved = (new.value > old.value) == metric.higher_is_better
     direction: Direction = "same"
     if new.value != old.value:
@@ -193,8 +208,7 @@ def _compared(
         difference=new.value - old.value,
         relative=relative(old.value, new.value) if old.value else None,
         direction=direction,
-        provenance=provenance,
-        note=note,
+        provenance=new.provenance,
         failed=tuple(gate.text for gate in gates if gate.trips(old.value, new.value)),
     )
 
@@ -214,4 +228,10 @@ def _demand_decided(changes: Sequence[Change], gates: Sequence[Gate]) -> None:
     present = {change.metric for change in changes}
     for gate in gates:
         if gate.metric.name not in present:
-            _refuse([gate], f"no run of either report has {gate.metric.name}")
+            near = [
+                name
+                for name in METRICS
+                if name in present and name.startswith(f"{gate.metric.name}_")
+            ]
+            hint = f"; there is {', '.join(near)}" if near else ""
+            _refuse([gate], f"no run of either report has {gate.metric.name}{hint}")

@@ -28,6 +28,35 @@ def conditions(before: Run, after: Run) -> str:
     return "; ".join(_differences(pairs))
 
 
+def cycle_model(run: Run) -> Mapping[str, str | None]:
+    """What gave a run's cycles, as far as figures depend on it."""
+    model = run.cycle_model
+    if model is None:
+        return {"cycle model": None}
+    return {
+        "cycle model": f"version {model.version} of {model.core}",
+        "modelled": model.what,
+        "memory": model.memory,
+    }
+
+
+def energy_model(run: Run) -> Mapping[str, str | None]:
+    """What gave a run's energy where nothing measured it."""
+    energy = run.energy_uj
+    return {**cycle_model(run), "energy": None if energy is None else energy.source}
+
+
+def differences(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
+    """Where two runs differ, in words by name; empty where they do not."""
+    return "; ".join(_differences(_paired(before, after)))
+
+
+def _paired(
+    before: Mapping[str, str | None], after: Mapping[str, str | None]
+) -> dict[str, tuple[str | None, str | None]]:
+    return {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+
+
 def _threads(run: Run) -> str:
     return NONE if run.protocol is None else str(run.protocol.threads)
 
@@ -94,6 +123,7 @@ def notes_of_run(key: str, before: Run, after: Run) -> list[str]:
         ),
         "flags": _only(before.flags, after.flags),
         "clock": (_megahertz(before.clock_hz), _megahertz(after.clock_hz)),
+        **_paired(energy_model(before), energy_model(after)),
         **_protocols(before.protocol, after.protocol),
     }
     return [f"{key}: {note}" for note in _differences(pairs)]

@@ -16,10 +16,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from edgekit.bench.costs import CAUSES, Energy
 from edgekit.bench.fields import writable
 from edgekit.bench.report import Preprocessing, Provenances, Report, Run
 from edgekit.errors import UsageError
 from edgekit.report import words
+from edgekit.report.causes import KIND_WORDS, StackedChart, cause_charts
 from edgekit.report.charts import (
     BarChart,
     Budget,
@@ -31,6 +33,7 @@ from edgekit.report.charts import (
     memory_map,
 )
 from edgekit.report.conditions import governors
+from edgekit.report.flame import FlameGraph, flame_graph
 
 TEMPLATES = Path(__file__).parent
 NONE = "–"
@@ -44,6 +47,27 @@ Facts = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
+class Cycles:
+    """What is drawn of the cycles of one run.
+
+    Attributes:
+        run: whose they are.
+        charts: by cause; none where causes are not known.
+        flame: None where functions are not known.
+    """
+
+    run: Run
+    charts: tuple[StackedChart, ...]
+    flame: FlameGraph | None
+
+
+def cycles_of(run: Run) -> Cycles | None:
+    """None where there is nothing to draw."""
+    found = Cycles(run, cause_charts(run), flame_graph(run))
+    return found if found.charts or found.flame else None
+
+
+@dataclass(frozen=True)
 class Entry:
     """One report as the page shows it.
 
@@ -52,7 +76,8 @@ class Entry:
         headline: runs that stand large: the deployed network's, on its target only.
         preprocessing: that stands large; None where its time is not the target's.
         memory_provenance: how the bytes came about.
-        layer_charts: of every run whose layers are known.
+        cycles: drawings of every run whose cycles are known by cause or by function.
+        layer_charts: of every other run whose layers are known.
         map: of the arena, None where it is not known.
         budgets: of flash and RAM, empty without an image.
         warnings: of the machine and of every run.
@@ -64,6 +89,7 @@ class Entry:
     headline: tuple[Run, ...]
     preprocessing: Preprocessing | None
     memory_provenance: str
+    cycles: tuple[Cycles, ...]
     layer_charts: tuple[BarChart, ...]
     map: MemoryMap | None
     budgets: tuple[Budget, ...]
@@ -133,7 +159,9 @@ def _environment() -> jinja2.Environment:
         "percent": words.percent,
         "figures": _figures,
         "provenance": run_facts,
+        "spread": spread_words,
     }
+    environment.globals |= {"causes": CAUSES, "kinds": KIND_WORDS}
     return environment
 
 
@@ -149,7 +177,8 @@ def _title(reports: Sequence[Report]) -> str:
 
 
 def _entry(report: Report) -> Entry:
-    charts = [layer_chart(run) for run in report.runs]
+    drawn = [(run, cycles_of(run)) for run in report.runs]
+    charts = [layer_chart(run) for run, cycles in drawn if cycles is None or not cycles.charts]
     # Pre-processing is timed once, by the clock of the machine that the report was made on.
     here = any(r.on_target and r.protocol is not None for r in report.runs)
     return Entry(
@@ -157,6 +186,7 @@ def _entry(report: Report) -> Entry:
         headline=tuple(r for r in report.runs if r.role == "subject" and r.on_target),
         preprocessing=report.preprocessing if here else None,
         memory_provenance=_memory_provenance(report),
+        cycles=tuple(cycles for _, cycles in drawn if cycles is not None),
         layer_charts=tuple(chart for chart in charts if chart is not None),
         map=None if report.memory is None else memory_map(report.memory),
         budgets=() if report.memory is None else budgets(report.memory),
@@ -216,15 +246,31 @@ def _preprocessing_words(preprocessing: Preprocessing | None) -> str | None:
 
 
 def energy_words(run: Run) -> str | None:
-    """An energy with its gross value, its sensor and the window; None without one."""
+    """An energy with all its values and where they are from; None without one."""
     energy = run.energy_uj
     if energy is None:
         return None
-    gross = "" if energy.gross_uj is None else f", {words.microjoules(energy.gross_uj)} with idle"
-    return (
-        f"{words.microjoules(energy.net_uj)} above idle{gross}; {energy.provenance}, "
-        f"{energy.sensor}, {energy.window_s:g} s"
-    )
+    values = ((energy.net_uj, "above idle"), (energy.gross_uj, "with idle"))
+    shown = [f"{words.microjoules(value)} {kind}" for value, kind in values if value is not None]
+    shown += [spread] if (spread := spread_words(energy)) else []
+    window = None if energy.window_s is None else f"{energy.window_s:g} s"
+    origins = (run.origin(energy.provenance), energy.sensor, window, energy.source)
+    return f"{', '.join(shown)}; {', '.join(word for word in origins if word)}"
+
+
+def spread_words(energy: Energy) -> str:
+    """From where to where an energy may be; empty where that is not known."""
+    if energy.low_uj is None or energy.high_uj is None:
+        return ""
+    return f"{words.microjoules(energy.low_uj)} … {words.microjoules(energy.high_uj)}"
+
+
+def model_words(run: Run) -> str | None:
+    """What modelled a run's cycles, and how far it can be trusted; None where nothing did."""
+    model = run.cycle_model
+    if model is None:
+        return None
+    return f"{model.words}; {model.core}: {model.what}; {model.memory}"
 
 
 def run_facts(run: Run) -> Facts:
@@ -238,6 +284,7 @@ def run_facts(run: Run) -> Facts:
         f"and {protocol.min_seconds:g} s, {protocol.threads} thread(s)",
         "samples": latency and latency.samples and f"{len(latency.samples):,} kept",
         "energy": energy_words(run),
+        "cycle model": model_words(run),
         "clock": run.clock_hz and f"{run.clock_hz / 1e6:g} MHz",
         "compiler": run.toolchain_version,
         "flags": " ".join(run.flags),

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from edgekit.bench.costs import CAUSES, Energy
 from edgekit.bench.memory import Memory
 from edgekit.bench.protocol import Latency, Provenance
 from edgekit.bench.report import Report, Run
+from edgekit.report.conditions import cycle_model, energy_model
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Metric:
         higher_is_better: the good direction.
         find: the figure; None where the run has none.
         is_time: whether it is the time of runs, which depends on how they were made.
+        model: what gives it where nothing measured it, in words by name; None where nothing does.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Metric:
     higher_is_better: bool
     find: Callable[[Report, Run], Figure | None]
     is_time: bool = False
+    model: Callable[[Run], Mapping[str, str | None]] | None = None
 
 
 def _latency(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run], Figure | None]:
@@ -68,9 +72,26 @@ def _counted(
     return find
 
 
-def _energy(report: Report, run: Run) -> Figure | None:
-    energy = run.energy_uj
-    return None if energy is None else Figure(energy.net_uj, energy.provenance)
+def _energy(pick: Callable[[Energy], float | None]) -> Callable[[Report, Run], Figure | None]:
+    def find(report: Report, run: Run) -> Figure | None:
+        energy = run.energy_uj
+        value = None if energy is None else pick(energy)
+        return None if energy is None or value is None else Figure(value, energy.provenance)
+
+    return find
+
+
+def _cause(name: str) -> Metric:
+    return Metric(
+        f"cycles_{name}",
+        f"cycles by cause: {name}",
+        False,
+        _counted(
+            lambda r: None if r.causes is None else getattr(r.causes, name),
+            lambda r: r.provenance.cycles,
+        ),
+        model=cycle_model,
+    )
 
 
 def _preprocessing(report: Report, run: Run) -> Figure | None:
@@ -81,9 +102,13 @@ def _preprocessing(report: Report, run: Run) -> Figure | None:
 
 
 _TABLE = (
-    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50), True),
-    Metric("latency_ms_p90", "90th percentile of latency", False, _latency(lambda v: v.p90), True),
-    Metric("latency_ms_p99", "99th percentile of latency", False, _latency(lambda v: v.p99), True),
+    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50), True, cycle_model),
+    Metric(
+        "latency_ms_p90", "its 90th percentile", False, _latency(lambda v: v.p90), True, cycle_model
+    ),
+    Metric(
+        "latency_ms_p99", "its 99th percentile", False, _latency(lambda v: v.p99), True, cycle_model
+    ),
     Metric("latency_ms_first", "first run", False, _latency(lambda v: v.first), True),
     Metric("preprocessing_ms", "median of pre-processing", False, _preprocessing),
     Metric(
@@ -92,8 +117,24 @@ _TABLE = (
         False,
         _counted(lambda r: r.instructions, lambda r: r.provenance.instructions),
     ),
-    Metric("cycles", "cycles", False, _counted(lambda r: r.cycles, lambda r: r.provenance.cycles)),
-    Metric("energy_uj", "energy above idle", False, _energy),
+    Metric(
+        "cycles",
+        "cycles",
+        False,
+        _counted(lambda r: r.cycles, lambda r: r.provenance.cycles),
+        model=cycle_model,
+    ),
+    *map(_cause, CAUSES),
+    Metric(
+        "energy_uj", "energy above idle", False, _energy(lambda e: e.net_uj), model=energy_model
+    ),
+    Metric(
+        "energy_uj_gross",
+        "energy with idle",
+        False,
+        _energy(lambda e: e.gross_uj),
+        model=energy_model,
+    ),
     Metric(
         "accuracy",
         "fraction of right answers",

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from unicorn import arm64_const, arm_const
 
+from edgekit.targets.cycles.processors import PROCESSORS, Processor
+
 AARCH64 = "aarch64"
 ARMV7 = "armv7"
 X86_64 = "x86-64"
@@ -93,6 +95,8 @@ class Cpu:
         unicorn_model: CPU model of the emulator that has its instructions and as few others as
             possible, None without an emulator.
         qemu_cpu: the same for QEMU.
+        processor: how its cycles are modelled; None where they are not, as they are not the same
+            for all of an architecture.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Cpu:
     is_generic: bool = False
     unicorn_model: int | None = None
     qemu_cpu: str | None = None
+    processor: Processor | None = None
 
     @property
     def platform(self) -> Architecture:
@@ -181,6 +186,7 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 zig_cpu="cortex_a53",
                 unicorn_model=arm64_const.UC_CPU_ARM64_A53,
                 qemu_cpu="cortex-a53",
+                processor=PROCESSORS["cortex-a53"],
             ),
             Cpu(
                 "cortex-a72",
@@ -190,6 +196,7 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 zig_cpu="cortex_a72",
                 unicorn_model=arm64_const.UC_CPU_ARM64_A72,
                 qemu_cpu="cortex-a72",
+                processor=PROCESSORS["cortex-a72"],
             ),
             Cpu(
                 "cortex-a76",
@@ -200,6 +207,7 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 features=frozenset({"dotprod"}),
                 unicorn_model=arm64_const.UC_CPU_ARM64_MAX,
                 qemu_cpu="cortex-a76",
+                processor=PROCESSORS["cortex-a76"],
             ),
         )
     }

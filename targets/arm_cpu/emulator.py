@@ -9,9 +9,9 @@ function. Addresses of instructions count from the start of the file, as disasse
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import unicorn
@@ -20,7 +20,12 @@ from unicorn import arm_const as arm
 
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.arm_cpu.cpus import AARCH64, ARMV7, Cpu
+from edgekit.targets.arm_cpu.disassembly import disassemble
 from edgekit.targets.arm_cpu.loader import SharedImage
+from edgekit.targets.cycles.account import count_instructions
+from edgekit.targets.cycles.costs import Count
+from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.processor import ProcessorTiming
 from edgekit.targets.tracing import (
     ACCESS,
     INSTRUCTION_LIMIT,
@@ -28,8 +33,7 @@ from edgekit.targets.tracing import (
     STACK_PAINT,
     TIMEOUT_S,
     BlockTrace,
-    Count,
-    Edge,
+    Mark,
     Refused,
 )
 
@@ -210,11 +214,35 @@ class SharedEmulator:
         raise self._error(function, failure, pc)
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
-        """Like :meth:`call`, with the instructions it issued; about a hundred times slower."""
-        mark = self._thumb_bit if self._cpu.architecture == ARMV7 else None
-        with BlockTrace(self._uc, self._instruction_limit, mark) as trace:
+        """Like :meth:`call`, with the instructions it issued; little slower.
+
+        Cycles are modelled where the processor has a model; llvm-mca looks at every block that is
+        new to it, about a second's work for a network.
+        """
+        # Bit 0 of a Thumb block's address is set.
+        mark = Mark(arm.UC_ARM_REG_CPSR, _CPSR_THUMB) if self._cpu.architecture == ARMV7 else None
+        trace = BlockTrace(
+            self._uc, self._instruction_limit, pc_register=self._registers.pc, mark=mark
+        )
+        with trace:
             result = self.call(function, *arguments)
-        return result, self._total(trace.edges(_RETURN))
+        # The start of the file, where no code is, stands for the caller.
+        traced = [block.moved(-_IMAGE) for block in trace.blocks(_IMAGE)]
+        count = count_instructions(traced, self._texts, self._image.elf.function_at)
+        if self._timing is not None:
+            count = self._timing.modelled(count, self.code)
+        return result, count
+
+    @property
+    def cycle_model(self) -> CycleModel | None:
+        """What the cycles of the counted calls come from; None where they have none."""
+        return None if self._timing is None else self._timing.model
+
+    @cached_property
+    def _timing(self) -> ProcessorTiming | None:
+        """Looked for when it is needed: most calls are not counted."""
+        processor = self._cpu.processor
+        return None if processor is None else ProcessorTiming.best(processor)
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
         """Call a function; returns the bytes of stack that it used at its deepest."""
@@ -231,10 +259,6 @@ class SharedEmulator:
         access = self._uc.reg_read(arm.UC_ARM_REG_C1_C0_2)
         self._uc.reg_write(arm.UC_ARM_REG_C1_C0_2, access | _CPACR_FULL_FLOAT)
         self._uc.reg_write(arm.UC_ARM_REG_FPEXC, _FPEXC_ENABLE)
-
-    @staticmethod
-    def _thumb_bit(uc: Any) -> int:
-        return int(uc.reg_read(arm.UC_ARM_REG_CPSR)) >> _CPSR_THUMB & 1
 
     def _on_refused(
         self, uc: Any, access: int, address: int, size: int, value: int, _: Any
@@ -287,31 +311,15 @@ class SharedEmulator:
             for s in self._image.segments
         )
 
-    def _total(self, edges: Iterable[Edge]) -> Count:
-        """Sum of all executed blocks; nothing models the cycles of such a processor."""
-        instructions = 0
-        functions: Counter[str] = Counter()
-        for edge in edges:
-            address = edge.address & ~1
-            issued = edge.size // 4
-            if edge.address & 1:
-                issued = thumb_instructions(self.read(address, edge.size))
-            instructions += edge.times * issued
-            functions[self._image.elf.function_at(address - _IMAGE)] += edge.times * issued
-        return Count(instructions, None, functions)
+    def code(self, address: int, size: int) -> bytes:
+        """Bytes from an address that counts from the start of the file."""
+        return self.read(_IMAGE + address, size)
 
-
-def thumb_instructions(code: bytes) -> int:
-    """How many Thumb instructions lie in `code`: those that begin with 0b11101 or above are wide.
-
-    >>> thumb_instructions(bytes.fromhex("0020 4ff00101 7047".replace(" ", "")))
-    3
-    """
-    count = at = 0
-    while at < len(code):
-        at += 4 if code[at + 1] >> 3 >= 0b11101 else 2
-        count += 1
-    return count
+    def _texts(self, address: int, size: int) -> Sequence[tuple[int, str]]:
+        """Address from the start of the file, and disassembly, of a block's instructions."""
+        thumb, address = bool(address & 1), address & ~1
+        code = self.code(address, size)
+        return disassemble(code, address, architecture=self._cpu.architecture, thumb=thumb)
 
 
 def _round_up(value: int, multiple: int) -> int:

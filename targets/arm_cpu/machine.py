@@ -8,6 +8,7 @@ from edgekit.targets.arm_cpu.emulator import SharedEmulator
 from edgekit.targets.arm_cpu.loader import SharedImage
 from edgekit.targets.arm_cpu.shared import SharedObject
 from edgekit.targets.arm_cpu.user import UserMachine
+from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.emulated import CalledMachine
 from edgekit.targets.host import LoadedMachine
 from edgekit.targets.library import Library
@@ -61,6 +62,11 @@ class SharedMachine(CalledMachine):
             weights=weights,
             build=shared.build,
         )
+
+    @property
+    def cycle_model(self) -> CycleModel | None:
+        """See :attr:`SharedEmulator.cycle_model`."""
+        return self.emulator.cycle_model
 
 
 def open_shared(library: Library, where: Target, device: str, shared: SharedObject) -> Machine:

@@ -8,7 +8,7 @@ instruction wait belongs to that instruction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Self, TypeVar
 
 MODEL_VERSION = 1
@@ -87,6 +87,7 @@ class BlockCost:
         causes: the same by cause; None where the model does not tell.
         instructions: its instructions in order.
         following: address of the next block that ran, and how often.
+        function: name of the one that holds it; empty before blocks are summed up.
     """
 
     address: int
@@ -96,6 +97,7 @@ class BlockCost:
     causes: Causes | None
     instructions: tuple[InstructionCost, ...]
     following: Mapping[int, int]
+    function: str = field(default="", compare=False)
 
     @property
     def issued(self) -> int:
@@ -149,7 +151,7 @@ class Count:
         for name, block in blocks:
             cost = FunctionCost(name, block.issued, block.cycles, block.causes)
             functions[name] = functions[name] + cost if name in functions else cost
-            kept.append(block)
+            kept.append(replace(block, function=name))
         kept.sort(key=lambda block: (block.address, block.bytes))
         return cls(_ordered(functions), tuple(kept))
 

@@ -100,6 +100,13 @@ HOSTILE: list[tuple[Callable[[Document], Any], str]] = [
     (_set("memory", "blocks", 0, "last_layer", None), "both a first and a last layer"),
     (_set("memory", "blocks", 0, "first_layer", 7), "run backwards"),
     (_set("memory", "blocks", 0, "kind", "heap"), "must be one of activation"),
+    (_set("runs", 2, "causes", "issue", 1.0), r"runs\[2\]: the causes add up to"),
+    (_set("runs", 2, "causes", "load", -1.0), "causes.load is -1.0, must be a number in 0"),
+    (_set("runs", 2, "layers", 0, "cycles", 1.0), r"layers\[0\]: the causes add up to"),
+    (_set("runs", 2, "cycle_model", "error", "cases", 0), "error: an error that no case showed"),
+    (_set("runs", 2, "cycle_model", "version", None), "cycle_model.version is None"),
+    (_set("runs", 2, "energy_uj", "source", None), "energy_uj: an energy that nothing measured"),
+    (_set("runs", 2, "energy_uj", "high_uj", 1.0), "energy_uj: 213.11 uJ lie outside"),
     (_set("created", "yesterday"), "created is 'yesterday', must be UTC"),
     (_set("created", "2026-01-31T12:00:00Z\n"), "created is .*, must be UTC in ISO"),
     (_set("surprise", 1), "fields unknown 'surprise'"),
@@ -132,10 +139,10 @@ def test_what_would_come_back_otherwise(change: Callable[[Document], Any], words
         Report.from_json(document)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.5])
+@pytest.mark.parametrize("schema", [0, 1, 3, "2", None, True, 1.5])
 def test_another_version(schema: Any) -> None:
     """Told before any field is looked at."""
-    with pytest.raises(SchemaVersionError, match="this edgekit reads 1; make the report again"):
+    with pytest.raises(SchemaVersionError, match="this edgekit reads 2; make the report again"):
         Report.from_json({"schema": schema})
 
 

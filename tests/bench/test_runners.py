@@ -344,6 +344,6 @@ def test_command_line(board: Artifact, tmp_path: Path) -> None:
     assert local is not None
     assert [p.percent for p in local.percentiles] == [75]
     shown = CliRunner().invoke(app, ["-q", *arguments, "--format", "json"])
-    assert json.loads(shown.stdout)["schema"] == 1
+    assert json.loads(shown.stdout)["schema"] == 2
     wrong = CliRunner().invoke(app, ["bench", str(board.folder), "--percentiles", "often"])
     assert isinstance(wrong.exception, UsageError)

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.bench.costs import sum_of_causes
 from edgekit.bench.protocol import Protocol
 from edgekit.deploy import benchmark
 from edgekit.deploy.artifact import Artifact
+from edgekit.deploy.runner import SessionRunner
 from edgekit.deploy.session import Session
+from edgekit.errors import ToolchainMissingError
 from edgekit.targets import booted, compiler
+from edgekit.targets.cycles.costs import MODEL_VERSION
+from edgekit.targets.cycles.known_error import KNOWN_ERRORS
 from edgekit.targets.elf import Elf
 from edgekit.targets.host import FLAGS, HostMachine
 from edgekit.targets.machine import BatchMachine, CountingMachine
@@ -71,6 +76,120 @@ def test_the_emulator_stands_for_the_board(tmp_path: Path, name: str) -> None:
     assert report.clock_hz == 120_000_000
     assert report.latency_ms is not None
     assert report.latency_ms.provenance == "modelled"
+    assert report.latency_ms.p50 == pytest.approx(1e3 * (report.cycles or 0) / 120e6)
+
+
+def test_cycles_say_where_they_are_from(tmp_path: Path) -> None:
+    """Causes of everything down to functions, the model with its memory, kernels by name."""
+    run = exported(tmp_path, "nucleo-l4r5zi").bench().subject
+    model = run.cycle_model
+    assert model is not None
+    assert (model.version, model.core) == (MODEL_VERSION, "cortex-m4")
+    assert "flash 5 wait states" in model.memory
+    assert model.error == KNOWN_ERRORS.get("cortex-m4")
+    assert f"latency is modelled ({model.words})" in " ".join(run.warnings)
+    assert run.causes == sum_of_causes([layer.causes for layer in run.layers])
+    assert [layer.kernel for layer in run.layers] == ["conv_2d_s8", "fully_connected_s8"]
+    for index, layer in enumerate(run.layers):
+        kinds = {cost.function: (cost.kind, cost.kernel) for cost in layer.functions}
+        assert kinds[f"tiny_layer_{index}"] == ("layer", None)
+        assert kinds[f"tiny_ek_{layer.kernel}"] == ("kernel", layer.kernel)
+        assert sum(cost.instructions for cost in layer.functions) == layer.instructions
+        total = sum_of_causes([cost.causes for cost in layer.functions])
+        assert total is not None
+        assert layer.causes is not None
+        assert total.total == pytest.approx(layer.causes.total)
+
+
+def test_energy_is_estimated_where_power_was_published(tmp_path: Path) -> None:
+    """Gross, inside its spread, with what it is made from."""
+    artifact = exported(tmp_path, "nucleo-l4r5zi")
+    run, board = artifact.bench().subject, artifact.target.board
+    assert board is not None
+    assert board.power is not None
+    energy = run.energy_uj
+    assert energy is not None
+    assert run.cycles is not None
+    assert (energy.provenance, energy.net_uj, energy.sensor) == ("estimated", None, None)
+    gross = run.cycles * board.power.picojoules_per_cycle / 1e6
+    assert energy.gross_uj == pytest.approx(gross)
+    assert energy.low_uj is not None
+    assert energy.high_uj is not None
+    assert energy.low_uj < gross < energy.high_uj
+    assert board.power.source in (energy.source or "")
+
+
+@pytest.mark.parametrize("name", ["nrf52840-dk", "cortex-m4"])
+def test_no_energy_without_published_power(tmp_path: Path, name: str) -> None:
+    """Null is better than a guess."""
+    run = exported(tmp_path, name).bench().subject
+    assert run.cycles is not None
+    assert run.energy_uj is None
+
+
+UNTIMED = """
+name = "untimed"
+vendor = "Nobody"
+mcu = "NONE1"
+core = "cortex-m4"
+clock_hz = 100_000_000
+
+[[memory]]
+name = "flash"
+kind = "flash"
+origin = 0x0800_0000
+bytes = 1_048_576
+
+[[memory]]
+name = "sram"
+kind = "ram"
+origin = 0x2000_0000
+bytes = 131_072
+wait_states = 0
+
+[[memory]]
+name = "backup"
+kind = "ram"
+origin = 0x4000_0000
+bytes = 4096
+
+[power]
+picojoules_per_cycle = 100
+conditions = "1.8 V"
+source = "a log"
+"""
+
+
+def test_no_latency_where_wait_states_are_not_known(tmp_path: Path) -> None:
+    """Of the memories in use; cycles are those of none, and the model says so."""
+    board = tmp_path / "untimed.toml"
+    board.write_text(UNTIMED)
+    run = exported(tmp_path, str(board)).bench().subject
+    assert run.cycles is not None
+    assert run.cycle_model is not None
+    assert run.cycle_model.memory == "zero wait states"
+    assert (run.latency_ms, run.energy_uj) == (None, None)
+    assert "no latency, no energy: nobody says the wait states of flash" in run.warnings
+
+
+@pytest.mark.needs("qemu-system-arm")
+def test_qemu_without_its_plugin_counts_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before there were plugins; it says why there is no more."""
+
+    def missing(*arguments: object, **options: object) -> object:
+        raise ToolchainMissingError("no compiler for the plugin")
+
+    artifact = exported(tmp_path, "cortex-m4")
+    monkeypatch.setattr(booted, "trace_image", missing)
+    run = artifact.bench(device="qemu").subject
+    assert [layer.operation for layer in run.layers] == ["whole network"]
+    assert run.instructions is not None
+    assert (run.cycles, run.cycle_model) == (None, None)
+    assert "no figures of single layers: no compiler for the plugin" in run.warnings
+    with pytest.raises(ToolchainMissingError, match="no compiler for the plugin"):
+        artifact.explain(0, device="qemu")
 
 
 def test_a_generic_core_has_no_clock(tmp_path: Path) -> None:
@@ -111,8 +230,11 @@ def test_qemu_boots_the_artifacts_build(
     assert {path == artifact.folder / "image.elf" for path in booted_files} == {own}
     assert set(stacks) == {3000}
     assert report.instructions is not None
-    assert report.latency_ms is None
-    assert any("nothing models cycles" in words for words in report.warnings)
+    assert report.cycles is not None
+    assert [layer.kernel for layer in report.layers] == ["conv_2d_s8", "fully_connected_s8"]
+    assert (report.latency_ms, report.energy_uj) == (None, None)
+    reason = "a generic core has no clock" if own else "qemu has other memories than nucleo-l4r5zi"
+    assert any(reason in words for words in report.warnings)
 
 
 @pytest.mark.needs("qemu-system-arm", GCC, ZIG)
@@ -144,7 +266,7 @@ def test_an_emulators_wall_time_is_never_a_latency(tmp_path: Path) -> None:
     session = Session(artifact.program, artifact.library, artifact.manifest.layers, machine, "qemu")
     inputs = benchmark.seeded_inputs(artifact.program)
     with session:
-        runner = benchmark.SessionRunner(session, benchmark.subject_for(artifact), artifact.target)
+        runner = SessionRunner(session, benchmark.subject_for(artifact), artifact.target)
         cost = runner.cost([inputs], QUICK)
     assert (cost.instructions, cost.latency_ms) == (None, None)
     assert any("counted no instructions" in words for words in cost.warnings)

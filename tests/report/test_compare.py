@@ -21,6 +21,7 @@ from edgekit.report.load import load_report
 from edgekit.report.metrics import METRICS
 from tests.support.reports import (
     BASELINE,
+    CYCLE_MODEL,
     ENVIRONMENT,
     MEASURED,
     MODELLED,
@@ -234,6 +235,65 @@ def test_what_differs_between_machines(changes: dict[str, object], note: str) ->
     assert compare(REPORT, replace(REPORT, environment=environment)).notes == (note,)
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            {"version": 2},
+            "cycle model: version 1 of cortex-m4 before, version 2 of cortex-m4 after",
+        ),
+        ({"core": "cortex-m7"}, "version 1 of cortex-m4 before, version 1 of cortex-m7 after"),
+        ({"what": "llvm-mca"}, "modelled: in order, hazards before, llvm-mca after"),
+        ({"memory": "zero wait states"}, "memory: flash 5 wait .* before, zero wait states after"),
+    ],
+)
+@pytest.mark.parametrize("name", ["cycles", "cycles_fetch", "latency_ms", "energy_uj_gross"])
+def test_other_models_decide_no_gate(name: str, model: dict[str, object], words: str) -> None:
+    """A change may be the model's; a limit on the later value has nothing to do with it."""
+    after = report_with(MODELLED, cycle_model=replace(CYCLE_MODEL, **model))  # type: ignore[arg-type]
+    before = report_with(MODELLED)
+    with pytest.raises(UsageError, match=f"{name} was modelled differently: .*{words}"):
+        compare(before, after, [parse_gate(f"{name}>+5%")])
+    assert change_of(before, after, name, f"{name}>1").failed
+    assert re.search(words, change_of(before, after, name).note)
+    assert any(re.search(words, note) for note in compare(before, after).notes)
+    assert not change_of(before, after, "instructions", "instructions>+5%").failed
+
+
+def test_another_known_error_is_no_other_model() -> None:
+    """The same figures, judged by more published cases."""
+    after = report_with(MODELLED, cycle_model=replace(CYCLE_MODEL, error=None))
+    change = change_of(report_with(MODELLED), after, "cycles", "cycles>+5%")
+    assert change.note == ""
+    assert "(4 cases) against modelled, version 1, never compared" in change.provenance
+
+
+def test_energy_by_another_power_decides_no_gate() -> None:
+    """Estimates follow the published power that they are made from."""
+    energy = MODELLED.energy_uj
+    assert energy is not None
+    after = report_with(MODELLED, energy_uj=replace(energy, source="another log"))
+    with pytest.raises(UsageError, match="energy_uj_gross was modelled differently: energy: "):
+        compare(report_with(MODELLED), after, [parse_gate("energy_uj_gross>+5%")])
+
+
+def test_a_gate_on_net_energy_names_the_gross_one() -> None:
+    """An estimate from published power includes idle."""
+    report = report_with(MODELLED)
+    with pytest.raises(UsageError, match="no run .* has energy_uj; there is energy_uj_gross"):
+        compare(report, report, [parse_gate("energy_uj>+5%")])
+
+
+def test_modelled_figures_say_how_far_they_can_be_trusted() -> None:
+    """In every row; counted ones do not."""
+    changes = compare(report_with(MODELLED), report_with(MODELLED)).changes
+    origins = {change.metric: change.provenance for change in changes}
+    for name in ("latency_ms", "cycles", "cycles_issue"):
+        assert origins[name] == f"modelled, {CYCLE_MODEL.words}"
+    assert origins["energy_uj_gross"] == f"estimated, {CYCLE_MODEL.words}"
+    assert (origins["instructions"], origins["accuracy"]) == ("counted", "counted")
+
+
 TIMES = [name for name, metric in METRICS.items() if metric.is_time]
 
 
@@ -306,7 +366,7 @@ def test_another_schema_is_told(tmp_path: Path) -> None:
     """A typed error with the file's name."""
     path = tmp_path / "old.json"
     path.write_text(json.dumps({**REPORT.to_json(), "schema": 99}))
-    with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 1"):
+    with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 2"):
         load_report(path)
 
 

@@ -16,18 +16,34 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
+from edgekit.bench.costs import CycleCauses, CycleModel, Energy, FunctionCost, LayerCost
 from edgekit.bench.memory import Block, BlockKind
 from edgekit.bench.protocol import Latency
-from edgekit.bench.report import Energy, LayerCost, Provenances, Report, as_text
+from edgekit.bench.report import Provenances, Report, as_text
 from edgekit.cli.app import app
 from edgekit.errors import UsageError
 from edgekit.report.charts import MOST_BARS, budgets, latency_charts, layer_chart, memory_map
 from edgekit.report.html import html_report
-from tests.support.reports import BASELINE, MEASURED, MEMORY, MODELLED, REPORT, report_with
+from tests.support.reports import (
+    BASELINE,
+    CYCLE_MODEL,
+    MEASURED,
+    MEMORY,
+    MODELLED,
+    REPORT,
+    report_with,
+)
 
 EVIL = (
     "</title></style></svg><script>alert(1)</script>\"'><img src=http://evil.example/x onerror=a>"
 )
+
+
+def layer_called(name: str) -> LayerCost:
+    """With every text that a layer has."""
+    causes = CycleCauses(issue=1.0, fetch=2.0)
+    function = FunctionCost(name, "kernel", name, 2, 3.0, causes)
+    return LayerCost(name, name, 1, 2, 3.0, kernel=name, causes=causes, functions=(function,))
 
 
 def hostile() -> Report:
@@ -41,7 +57,9 @@ def hostile() -> Report:
         toolchain_version=EVIL,
         flags=(EVIL,),
         warnings=(EVIL,),
-        layers=(LayerCost(EVIL, EVIL, 1, 2, 3.0),),
+        layers=(layer_called(EVIL),),
+        cycle_model=CycleModel(1, EVIL, EVIL, EVIL, None),
+        energy_uj=Energy("estimated", gross_uj=1.0, source=EVIL),
     )
     return replace(
         REPORT,
@@ -143,7 +161,7 @@ def test_every_large_figure_has_its_provenance() -> None:
     }
     assert MEMORY.flash_bytes is not None
     report = replace(
-        report_with(MODELLED, provenance=ODD),
+        report_with(MODELLED, provenance=ODD, energy_uj=None),
         memory=replace(MEMORY, flash_bytes=None, ram_bytes=None),
     )
     found = headline(html_report([report]))
@@ -155,12 +173,15 @@ def test_every_large_figure_has_its_provenance() -> None:
 def test_every_other_figure_has_its_provenance() -> None:
     """In tables, in titles of drawings, and in the list of where figures are from."""
     text = html_report([report_with(MODELLED, provenance=ODD)])
+    trust = f'<small class="trust">{CYCLE_MODEL.words}</small>'
 
     def badge(word: str) -> str:
         return f'<span class="badge {word}">{word}</span>'
 
     for wanted in (
-        f"5.074 {badge('modelled')}",
+        f"5.074 {badge('modelled')} {trust}",
+        f'213.1 µJ with idle <small class="trust">163.7 µJ … 482.7 µJ</small> '
+        f"{badge('estimated')} {trust}",
         f"425,455 {badge('modelled')}",
         f"220 {badge('estimated')}",
         f"0 of 20 {badge('modelled')}",
@@ -196,7 +217,7 @@ def test_where_figures_are_from() -> None:
         "gcc 12.2.0",
         "-O2",
         "numpy 2.4.6",
-        "120 µJ above idle, 180 µJ with idle; measured, a sensor, 12 s",
+        "120 µJ above idle, 180 µJ with idle, 115 µJ … 126 µJ; measured, a sensor, 12 s",
         "100 µs, measured on the machine above",
     ):
         assert wanted in page.text
@@ -204,13 +225,14 @@ def test_where_figures_are_from() -> None:
 
 def test_energy_is_shown_where_it_is_known() -> None:
     """Large, and in the table of runs with how it came about; no column without any."""
-    energy = Energy("estimated", 5074.1, None, "a table", 0.0)
+    energy = Energy("estimated", gross_uj=5074.1, source="a table")
     text = html_report([report_with(MODELLED, energy_uj=energy)])
-    assert headline(text)["Energy above idle"] == ("5.074 mJ", "estimated")
-    cell = '<td class="number">5.074 mJ <span class="badge estimated">estimated</span></td>'
-    assert cell in text
+    assert headline(text)["Energy with idle"] == ("5.074 mJ", "estimated")
+    assert '<td class="number">5.074 mJ with idle' in text
+    assert "; estimated, version 1, error against" in text
+    assert "a table</td>" in text
     assert "nothing measured it" not in text
-    without = html_report([report_with(MODELLED)])
+    without = html_report([report_with(MODELLED, energy_uj=None)])
     assert '<th scope="col" class="number">energy</th>' in text
     assert '<th scope="col" class="number">energy</th>' not in without
     assert "nothing measured it" in without
@@ -437,7 +459,9 @@ def in_browser(folder: Path, page: str, width: int) -> tuple[int, int, int, str]
 def test_the_page_fits_and_loads_nothing(tmp_path: Path, width: int) -> None:
     """In a browser, with hostile names as long as they like, everything unfolded."""
     longest = replace(MODELLED, layers=(LayerCost("x" * 3000, "y" * 300, 1, 2, 3.0),))
-    reports = [REPORT, hostile(), replace(REPORT, runs=(longest,), command="z" * 3000)]
+    drawn = replace(MODELLED, layers=(layer_called("x" * 3000),) * 30)
+    runs = (longest, drawn)
+    reports = [REPORT, hostile(), replace(REPORT, runs=runs, command="z" * 3000)]
     inner, scrolled, loaded, radius = in_browser(tmp_path, html_report(reports), width)
     assert inner == width
     assert scrolled <= inner

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgekit.bench.costs import (
+    CycleCauses,
+    CycleModel,
+    Energy,
+    FunctionCost,
+    KnownError,
+    LayerCost,
+)
 from edgekit.bench.environment import Clock, Environment, Temperature, Version
 from edgekit.bench.memory import Block, Memory
 from edgekit.bench.protocol import Latency, Protocol
@@ -11,10 +19,8 @@ from edgekit.bench.report import (
     SCHEMA,
     Accuracy,
     Agreement,
-    Energy,
     FileSize,
     Identity,
-    LayerCost,
     Preprocessing,
     Report,
     Run,
@@ -68,7 +74,7 @@ MEASURED = Run(
     protocol=Protocol(percentiles=(95.0,)),
     macs=70720,
     latency_ms=Latency.of_samples([5.0, 5.5, 5.2, 5.1], first=9.0, percentiles=(95.0,)),
-    energy_uj=Energy("measured", 120.0, 180.0, "a sensor", 12.0),
+    energy_uj=Energy("measured", 120.0, 180.0, 115.0, 126.0, sensor="a sensor", window_s=12.0),
     layers=(
         LayerCost("conv", "conv_2d", 70000, latency_ms=4.5),
         LayerCost("dense", "fully_connected", 720, latency_ms=0.5),
@@ -93,19 +99,89 @@ BASELINE = replace(
     layers=(),
 )
 
+CONVOLUTION = (
+    FunctionCost(
+        "net_ek_conv_2d_s8",
+        "kernel",
+        "conv_2d_s8",
+        390_000,
+        550_000.0,
+        CycleCauses(390_000.0, 20_000.0, 60_000.0, 50_000.0, 30_000.0),
+    ),
+    FunctionCost(
+        "conv_2d_sum_s8",
+        "helper",
+        "conv_2d_s8",
+        29_990,
+        49_985.0,
+        CycleCauses(29_990.0, 0.0, 10_000.0, 5_000.0, 4_995.0),
+    ),
+    FunctionCost(
+        "net_layer_0", "layer", None, 10, 15.0, CycleCauses(issue=10.0, load=3.0, branch=2.0)
+    ),
+)
+
+DENSE = (
+    FunctionCost(
+        "net_ek_fully_connected_s8",
+        "kernel",
+        "fully_connected_s8",
+        5_000,
+        8_000.0,
+        CycleCauses(5_000.0, 0.0, 1_000.0, 1_750.0, 250.0),
+    ),
+    FunctionCost(
+        "memcpy", "runtime", None, 455, 888.0, CycleCauses(455.0, 0.0, 300.0, 100.0, 33.0)
+    ),
+)
+
+CYCLE_MODEL = CycleModel(
+    version=1,
+    core="cortex-m4",
+    what="in order, hazards",
+    memory="flash 5 wait states, lines of 8 bytes",
+    error=KnownError(-0.18, 0.03, 4),
+)
+
 MODELLED = replace(
     MEASURED,
     device="emulator",
     protocol=None,
     instructions=425_455,
     cycles=608_888.0,
+    causes=CycleCauses(425_455.0, 20_000.0, 71_303.0, 56_850.0, 35_280.0),
+    cycle_model=CYCLE_MODEL,
     clock_hz=120_000_000,
     latency_ms=Latency.modelled(5.074),
-    energy_uj=None,
+    energy_uj=Energy(
+        "estimated",
+        gross_uj=213.11,
+        low_uj=163.7,
+        high_uj=482.7,
+        source="modelled cycles x 350 pJ; idle included; a published log",
+    ),
     stack_bytes=220,
     layers=(
-        LayerCost("conv", "conv_2d", 70000, 420_000, 600_000.0),
-        LayerCost("dense", "fully_connected", 720, 5_455, 8_888.0),
+        LayerCost(
+            "conv",
+            "conv_2d",
+            70000,
+            420_000,
+            600_000.0,
+            kernel="conv_2d_s8",
+            causes=CycleCauses(420_000.0, 20_000.0, 70_003.0, 55_000.0, 34_997.0),
+            functions=CONVOLUTION,
+        ),
+        LayerCost(
+            "dense",
+            "fully_connected",
+            720,
+            5_455,
+            8_888.0,
+            kernel="fully_connected_s8",
+            causes=CycleCauses(5_455.0, 0.0, 1_300.0, 1_850.0, 283.0),
+            functions=DENSE,
+        ),
     ),
 )
 

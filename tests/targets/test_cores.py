@@ -10,6 +10,7 @@ from elftools.elf.elffile import ELFFile
 
 from edgekit.targets.board import Board
 from edgekit.targets.cores import CORES
+from edgekit.targets.cycles.pipeline import timing_of
 from edgekit.targets.target import Target, target
 from edgekit.targets.toolchain import find_toolchain
 from tests.support.images import TOOLCHAINS
@@ -80,12 +81,12 @@ def test_every_unit_of_every_core_compiles(core: str, toolchain: str, tmp_path: 
 
 @pytest.mark.parametrize("name", sorted(CORES))
 def test_table_is_consistent(name: str) -> None:
-    """Generic memory maps and QEMU's are possible boards; emulated cores have cycle tables."""
+    """Generic memory maps and QEMU's are possible boards; every core can be timed."""
     core = CORES[name]
     maps = [core.memories] + ([core.qemu.memories] if core.qemu else [])
     for memories in maps:
         Board("x", "x", "x", name, 1_000_000, memories)
-    assert (core.unicorn_model is None) == (core.cycles is None)
+    assert timing_of(core).block(0, bytes.fromhex("00bf")).causes.total == 1
 
 
 def test_features() -> None:

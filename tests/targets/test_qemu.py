@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import struct
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
-from edgekit.targets import qemu
+from edgekit.targets import host, qemu
+from edgekit.targets.booted import BootedMachine
+from edgekit.targets.compiler import run_tool
 from edgekit.targets.cores import CORES
+from edgekit.targets.cycles import plugin
+from edgekit.targets.cycles.plugin import MAGIC, Ran, compile_plugin, join, read_trace
+from edgekit.targets.host import HostCompiler
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.library import Library
-from edgekit.targets.qemu import QemuResult, qemu_target, run_image
+from edgekit.targets.machine import LayeredBatchMachine
+from edgekit.targets.qemu import QemuResult, qemu_target, run_image, trace_image
 from edgekit.targets.target import target
 from edgekit.targets.toolchain import find_toolchain
-from tests.support.images import GCC, TOOLCHAINS, fresh_folder, machine_of
+from tests.support.images import EMULATED, GCC, TOOLCHAINS, fresh_folder, machine_of
 from tests.support.tiny_library import tiny_inputs, tiny_library, tiny_reference
 
 pytestmark = pytest.mark.needs("qemu-system-arm")
@@ -154,3 +164,259 @@ def test_missing_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     qemu.qemu_version.cache_clear()
     with pytest.raises(ToolchainMissingError, match="install qemu-system-arm"):
         boot(image, RECORDS[:1])
+
+
+def layered(**changes: object) -> Library:
+    """The hand-written library with layers that stay functions."""
+    library = tiny_library()
+    source = library.files["tiny.c"]
+    assert isinstance(source, str)
+    head = "__attribute__((noinline)) void tiny_layer_"
+    source = source.replace("void tiny_layer_", head)
+    return replace(library, files={**library.files, "tiny.c": source}, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def no_plugin_yet() -> Iterator[None]:
+    """Let QEMU and the compiler be asked again, in the test and after it."""
+    caches = (qemu.qemu_version, qemu._plugin, plugin._compiled)
+    for one in caches:
+        one.cache_clear()
+    yield
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.mark.parametrize("core", EMULATED)
+@pytest.mark.needs(GCC, "cc")
+def test_traces_agree_with_the_emulator(core: str) -> None:
+    """Layer by layer the same instructions; the same cycles but for what IT skips."""
+    image = booting(layered(), core)
+    traced = trace_image(image.path, image.library, image.target, RECORDS[0])
+    assert traced.outputs == WANT[0]
+    machine = machine_of(image)
+    for port, data in zip(image.library.inputs, RECORDS[0], strict=True):
+        machine.write(port.offset, data)
+    machine.reset()
+    counted = [machine.count_layer(i) for i in range(3)]
+    assert [c.instructions for c in traced.layers] == [c.instructions for c in counted]
+    assert [c.cycles for c in traced.layers] == pytest.approx([c.cycles for c in counted], rel=0.02)
+    for found, expected in zip(traced.layers, counted, strict=True):
+        assert found.functions.keys() == expected.functions.keys()
+    assert 0 < traced.outside.instructions < 4000
+
+
+@pytest.mark.needs(GCC, "cc")
+def test_traces_helium() -> None:
+    """Every layer of a run on the Cortex-M55: issued instructions, and cycles with their causes."""
+    machine = BootedMachine(layered(), target("cortex-m55"))
+    assert isinstance(machine, LayeredBatchMachine)
+    layers = machine.count_layers(RECORDS[0])
+    (whole,) = machine.count_batch(RECORDS[:1])
+    assert whole is not None
+    assert abs(sum(layer.instructions for layer in layers) - whole) <= SLACK
+    for layer, name in zip(layers, ("tiny_layer_0", "tiny_layer_1", "tiny_layer_2"), strict=True):
+        assert name in layer.functions
+        assert layer.causes is not None
+        assert layer.cycles == layer.causes.total
+        # No fewer than one for two instructions, and the loops of sixteen cost something.
+        assert 16 < layer.instructions / 2 <= layer.cycles < 20 * layer.instructions
+    assert machine.count_layers(RECORDS[0]) == layers, "the same figures every time"
+    assert machine.cycle_model is not None
+    assert machine.cycle_model.core == "cortex-m55"
+    machine.close()
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+@pytest.mark.needs(GCC, "cc")
+def test_pages_do_not_count(core: str) -> None:
+    """QEMU cuts code where a page ends, within an instruction too; nothing of it is left."""
+    # An odd number of halfwords and then words: one of them lies across every border.
+    line = "movs r0, #1\\n.rept 900\\nadd.w r0, r0, r1, lsl #1\\n.endr"
+    statement = f'    __asm volatile("{line}" ::: "r0", "cc");\n'
+    library = layered()
+    source = library.files["tiny.c"]
+    assert isinstance(source, str)
+    source = source.replace("    const float *x", statement + "    const float *x")
+    library = replace(library, files={**library.files, "tiny.c": source})
+    image = booting(library, core)
+    traced = trace_image(image.path, library, image.target, RECORDS[0])
+    longest = max(traced.layers[1].blocks, key=lambda block: block.bytes)
+    assert longest.bytes >= 3600
+    assert [i.text.split()[0] for i in longest.instructions].count("add.w") >= 900
+    addresses = [i.address for i in longest.instructions]
+    assert all(b - a in (2, 4) for a, b in pairwise(addresses))
+
+
+@pytest.mark.needs(GCC, "cc")
+def test_layers_have_to_run_in_order() -> None:
+    """A library that lists its layers in another order than it calls them is found out."""
+    layers = tiny_library().layers
+    image = booting(layered(), "cortex-m4")
+    wrong = replace(image.library, layers=(layers[1], layers[0], layers[2]))
+    with pytest.raises(EmulationError, match="3 layers ran, 2 of them out of order"):
+        trace_image(image.path, wrong, image.target, RECORDS[0])
+    twice = replace(image.library, layers=(*layers, *layers))
+    with pytest.raises(EmulationError, match="3 layers ran, 0 of them out of order; each of 6"):
+        trace_image(image.path, twice, image.target, RECORDS[0])
+
+
+@pytest.mark.needs(GCC, "cc")
+def test_failures_of_traced_images_are_reported() -> None:
+    image = booting(breaking("return 5;"), "cortex-m4")
+    with pytest.raises(EmulationError, match="failed at run"):
+        trace_image(image.path, image.library, image.target, RECORDS[0])
+    image = build_image(tiny_library(), target("nucleo-l4r5zi"), folder=fresh_folder())
+    with pytest.raises(UnsupportedError, match=r"nucleo-l4r5zi; QEMU boots images for mps2-an386"):
+        trace_image(image.path, image.library, image.target, RECORDS[0])
+
+
+@pytest.mark.needs(GCC, "cc")
+def test_traces_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = booting(layered(), "cortex-m4")
+    qemu._plugin()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    trace_image(image.path, image.library, image.target, RECORDS[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.needs(GCC)
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_without_a_compiler_batches_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a layer took cannot be told then; what the run took can."""
+
+    def none() -> HostCompiler:
+        raise ToolchainMissingError("no C compiler on this host; install gcc, clang or ziglang")
+
+    monkeypatch.setattr(plugin, "host_compiler", none)
+    machine = BootedMachine(tiny_library(), target("cortex-m4"))
+    with pytest.raises(ToolchainMissingError, match=r"plugin, and no C compiler.* install gcc"):
+        machine.count_layers(RECORDS[0])
+    assert machine.run_batch(RECORDS[:2]) == WANT[:2]
+    assert None not in machine.count_batch(RECORDS[:2])
+    machine.close()
+
+
+@pytest.mark.needs(GCC)
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = HostCompiler("cc", "none", ("false",))
+    monkeypatch.setattr(plugin, "host_compiler", lambda: broken)
+    image = booting(tiny_library(), "cortex-m4")
+    with pytest.raises(ToolchainMissingError, match="which cc does not compile; install gcc"):
+        trace_image(image.path, image.library, image.target, RECORDS[0])
+
+
+@pytest.mark.needs(GCC, "ziglang")
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_zig_compiles_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no compiler of its own."""
+    with monkeypatch.context() as without:
+        without.setattr(host.shutil, "which", lambda name: None)
+        zig = host.host_compiler()
+    assert zig.name == "ziglang"
+    monkeypatch.setattr(plugin, "host_compiler", lambda: zig)
+    image = booting(layered(), "cortex-m4")
+    traced = trace_image(image.path, image.library, image.target, RECORDS[0])
+    assert traced.outputs == WANT[0]
+    assert all(layer.instructions > 16 for layer in traced.layers)
+
+
+FAKE = """#!/bin/sh
+case "$1" in --version) echo "QEMU emulator version 99"; exit 0;; esac
+{answer}
+"""
+
+
+def fake_qemu(folder: Path, answer: str) -> None:
+    """A QEMU that says its version, and `answer` to everything else."""
+    path = folder / "qemu-system-arm"
+    path.write_text(FAKE.format(answer=answer))
+    path.chmod(0o755)
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_qemu_without_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_qemu(tmp_path, 'echo "qemu-system-arm: -plugin: invalid option" >&2; exit 1')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(UnsupportedError, match=r"version 99 does not load plugins.*invalid option"):
+        qemu._plugin()
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_newer_plugin_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where QEMU refuses an old interface, the plugin is compiled for the oldest that it takes."""
+    words = "plugin requires API version 1, but this QEMU supports only a minimum version of 4"
+    # Once it refuses.
+    fake_qemu(tmp_path, f'[ -e "$0.asked" ] && exit 0; : > "$0.asked"; echo "{words}" >&2; exit 1')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert qemu._plugin() == compile_plugin(4)
+
+
+def trace_of(*words: int) -> bytes:
+    """A trace file of these words."""
+    return MAGIC + struct.pack(f"={len(words)}I", *words)
+
+
+NOP = 0xBF00BF00
+BLOCK = (0x100, 4, NOP)
+EDGE = (1, 0, 0x104, 7, 1)
+
+
+def test_reads_traces() -> None:
+    trace = read_trace(trace_of(1, 1, 3, 0, *BLOCK, *EDGE), 1)
+    assert trace.sections == ((), (Ran(0x100, b"\0\xbf\0\xbf", {0x104: 7 + (1 << 32)}),))
+    assert (trace.entered, trace.out_of_order) == (3, 0)
+    assert trace.code(0x100, 8) == b"\0\xbf\0\xbf"
+    ((), (traced,)) = trace.traced()
+    assert (traced.times, traced.size, traced.skipped) == (7 + (1 << 32), 4, (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "cut after 0 bytes"),
+        (b"ELF1" + bytes(16), "does not begin with its mark"),
+        (trace_of(1, 1, 3), "cut after 16 bytes"),
+        (trace_of(1, 1, 3, 0, *BLOCK, *EDGE[:-1]), "cut after"),
+        (trace_of(1, 0, 3, 0, 0x100, 0xFFFFFFFF), "cut after"),
+        (trace_of(1, 1, 3, 0, *BLOCK, *EDGE, 0), "4 bytes too many"),
+        (trace_of(1, 1, 3, 0, *BLOCK, 2, *EDGE[1:]), "block 0 in section 2"),
+        (trace_of(1, 1, 3, 0, *BLOCK, 1, 1, *EDGE[2:]), "block 1 in section 1"),
+        (trace_of(2, 0, 3, 0, *BLOCK, 0x102, 2, 0xBF10), "code at 0x00000102 changed"),
+    ],
+)
+def test_refuses_broken_traces(data: bytes, words: str) -> None:
+    with pytest.raises(EmulationError, match=words):
+        read_trace(data, 1)
+
+
+def test_joins_only_what_always_runs_on() -> None:
+    """Not behind a branch, nor where another way leads in or out."""
+    moves, branch = bytes.fromhex("08461046"), bytes.fromhex("01d0")
+    first = Ran(0x10, moves, {0x14: 5})
+    second = Ran(0x14, moves, {0x40: 5})
+    both = Ran(0x10, moves + moves, {0x40: 5})
+    assert join([second, first]) == (both,)
+    third = Ran(0x40, moves, {0x44: 5})
+    assert join([third, second, first]) == (both, third)
+    untaken = Ran(0x12, branch, {0x14: 5})
+    assert join([untaken, second]) == (untaken, second)
+    entered = Ran(0x14, moves, {0x40: 6})
+    assert join([first, entered]) == (first, entered)
+    left = Ran(0x10, moves, {0x14: 5, 0x20: 1})
+    assert join([left, second]) == (left, second)
+    shorter = Ran(0x14, moves[:2], {0x16: 5})
+    assert join([first, second, shorter])[0] == first
+    loop = Ran(0x10, moves, {0x14: 3})
+    back = Ran(0x14, moves, {0x10: 3})
+    assert join([loop, back]) == (Ran(0x10, moves + moves, {0x10: 3}),)
+
+
+@pytest.mark.needs("cc")
+def test_plugin_compiles_without_warnings(tmp_path: Path) -> None:
+    flags = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fPIC")
+    run_tool(("cc", *flags, "-DEK_PLUGIN_API=1", "-c", str(plugin.SOURCE)), tmp_path)

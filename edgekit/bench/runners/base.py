@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.boundary import check_inputs, convert
+from edgekit.bench.costs import CycleCauses, CycleModel, Energy, LayerCost
 from edgekit.bench.protocol import Latency, Protocol, measure
-from edgekit.bench.report import LayerCost, Provenances
+from edgekit.bench.report import Provenances
 from edgekit.bench.subject import Port
 
 Array = NDArray[Any]
@@ -39,6 +40,9 @@ class Cost:
         layers: per layer; empty where the runtime does not tell.
         instructions: issued.
         cycles: modelled.
+        causes: of the cycles.
+        cycle_model: that they came from.
+        energy_uj: measured or estimated.
         clock_hz: behind a modelled latency.
         stack_bytes: high-water mark.
         provenance: of the figures.
@@ -50,6 +54,9 @@ class Cost:
     layers: tuple[LayerCost, ...] = ()
     instructions: int | None = None
     cycles: float | None = None
+    causes: CycleCauses | None = None
+    cycle_model: CycleModel | None = None
+    energy_uj: Energy | None = None
     clock_hz: int | None = None
     stack_bytes: int | None = None
     provenance: Provenances = field(default_factory=Provenances)

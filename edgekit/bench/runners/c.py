@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.bench.boundary import from_program, to_program
-from edgekit.bench.report import LayerCost
+from edgekit.bench.costs import LayerCost
 from edgekit.bench.runners.base import Array, Inputs, Runner, RunnerError, prepared_arrays
 from edgekit.bench.subject import LibraryFile, Subject
 

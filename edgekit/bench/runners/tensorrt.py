@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.bench.report import LayerCost
+from edgekit.bench.costs import LayerCost
 from edgekit.bench.runners.base import (
     Array,
     Inputs,

@@ -116,7 +116,7 @@ def test_counting_leaves_no_trace(cpu: str) -> None:
         assert run_tiny(machine, inputs) == want
     assert counts[0] == counts[1] == counts[2]
     assert counts[0].cycles is None
-    assert counts[0].functions.total() == counts[0].instructions > 100
+    assert sum(f.instructions for f in counts[0].functions.values()) == counts[0].instructions > 100
     parts = sum((machine.count_layer(i).instructions for i in range(3)), 0)
     assert abs(counts[0].instructions - parts) < 60
 
@@ -129,7 +129,47 @@ def test_loop_by_hand(cpu: str) -> None:
     for n in (1, 2, 1000):
         result, count = emulator.count("probe_loop", n)
         assert result == n * (n + 1) // 2
-        assert count.instructions == count.functions["probe_loop"] == 1 + 3 * n + 2
+        assert count.instructions == count.functions["probe_loop"].instructions == 1 + 3 * n + 2
+
+
+@pytest.mark.needs("ziglang")
+def test_cycles_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a processor has a model its blocks have cycles; without llvm-mca approximated ones."""
+    images = {cpu: probes(cpu) for cpu in ("cortex-a72", "aarch64")}
+    monkeypatch.setenv("PATH", "")
+    emulator = SharedEmulator(CPUS["cortex-a72"], images["cortex-a72"])
+    _, count = emulator.count("probe_loop", 1000)
+    # The first round with what comes before it, three instructions of which share two integer
+    # units; 999 rounds of a cycle, 14 for leaving the loop; a move beside the return.
+    assert count.cycles == count.functions["probe_loop"].cycles == pytest.approx(1.5 + 999 + 14 + 1)
+    assert [line.text for line in count.blocks[1].instructions][:2] == [
+        *("add w1, w1, w0", "subs w0, w0, #1")
+    ]
+    assert emulator.count("probe_loop", 1000)[1] == count
+    model = emulator.cycle_model
+    assert model is not None
+    assert model.core == "cortex-a72"
+    assert "llvm-mca is not installed" in model.what
+    generic = SharedEmulator(CPUS["aarch64"], images["aarch64"])
+    _, counted = generic.count("probe_loop", 1000)
+    assert (counted.instructions, counted.cycles) == (count.instructions, None)
+    assert generic.cycle_model is None
+
+
+@pytest.mark.needs("ziglang", "llvm-mca")
+def test_cycles_by_llvm_mca() -> None:
+    """A machine says what models it; its layers have cycles, and a run about their sum."""
+    machine = machine_of("cortex-a76")
+    model = machine.cycle_model
+    assert model is not None
+    assert model.what.startswith("llvm-mca")
+    assert "model of Neoverse N1" in model.what
+    layers = [machine.count_layer(index).cycles for index in range(3)]
+    whole = machine.count_run().cycles
+    assert whole is not None
+    assert None not in layers
+    assert abs(whole - sum(cycles or 0 for cycles in layers)) < 60
+    machine.close()
 
 
 @pytest.mark.parametrize("cpu", ARCHITECTURES)

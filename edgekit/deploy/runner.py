@@ -1,0 +1,154 @@
+"""A session as something that can be measured.
+
+A session on this machine is timed. An emulator counts, and its latency and energy are modelled from
+that where cycles, clock, memories and power are known; its wall time is never a figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgekit.bench.costs import CycleModel, Energy
+from edgekit.bench.protocol import Latency, Protocol
+from edgekit.bench.runners.base import Cost, Inputs, Runner
+from edgekit.bench.subject import Subject
+from edgekit.deploy.costs import estimated_energy
+from edgekit.deploy.profile import Profile
+from edgekit.deploy.session import Session
+from edgekit.program.ir import Array
+from edgekit.targets.arm_cpu.cpus import CPUS
+from edgekit.targets.qemu import qemu_target
+from edgekit.targets.target import Target
+
+
+class SessionRunner(Runner):
+    """An opened artifact, as something that can be measured.
+
+    Args:
+        session: its generated code on a device.
+        subject: what the artifact says of itself.
+        target: what it was built for.
+        notes: what to mind, known before anything runs.
+        untimed: memories that are used and whose wait states nobody says.
+    """
+
+    name = "c"
+    kernels = "portable C99"
+    is_exact = True
+
+    def __init__(
+        self,
+        session: Session,
+        subject: Subject,
+        target: Target,
+        *,
+        notes: Iterable[str] = (),
+        untimed: Iterable[str] = (),
+    ) -> None:
+        super().__init__(subject.inputs, subject.outputs, precision=subject.identity.precision)
+        self.version = subject.edgekit
+        self.device = session.device
+        self.is_simulated = session.is_simulated
+        self.notes = tuple(notes)
+        if session.build is not None:
+            self.toolchain = session.build.toolchain
+            self.toolchain_version = session.build.version
+            self.flags = session.build.flags
+        self._session = session
+        self._target = target
+        self._memories = tuple(untimed)
+        self.on_target = session.device in target.devices
+
+    def close(self) -> None:
+        """Release the device."""
+        self._session.close()
+
+    def prepare(self, inputs: Inputs) -> list[bytes]:
+        """Bytes of every input, as the arena takes them."""
+        return self._session.prepare(inputs)
+
+    def invoke(self, prepared: list[bytes]) -> list[bytes]:
+        """Copy the inputs in, run, copy the outputs out."""
+        return self._session.execute(prepared)
+
+    def results(self, raw: list[bytes]) -> dict[str, Array]:
+        """See :meth:`edgekit.bench.runners.base.Runner.results`."""
+        return self._session.results(raw)
+
+    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
+        """See :meth:`edgekit.bench.runners.base.Runner.end_of`."""
+        if not self._session.carries_state:
+            return None
+        steps = {name: np.stack([step[name] for step in sequence]) for name in sequence[0]}
+        results = self._session.run_sequence_named(steps)
+        return {name: values[-1] for name, values in results.items()}
+
+    def cost(self, samples: Sequence[Inputs], protocol: Protocol) -> Cost:
+        """Measured where the device is real, counted where it is not."""
+        session = self._session
+        if session.is_simulated:
+            return self._counted(session.profile(samples[0]))
+        cost = super().cost(samples, protocol)
+        layers = session.profile(samples[0]).layers
+        return replace(cost, layers=layers)
+
+    def _counted(self, profile: Profile) -> Cost:
+        model = None if profile.cycles is None else self._session.cycle_model
+        reason = self._untimed(profile)
+        latency = energy = None
+        if reason is None and profile.cycles is not None and self._target.clock_hz is not None:
+            latency = Latency.modelled(1e3 * profile.cycles / self._target.clock_hz)
+            energy = self._energy(profile.cycles, model)
+            if model is not None:
+                reason = f"latency is modelled ({model.words}): {model.what}; {model.memory}"
+        return Cost(
+            latency_ms=latency,
+            samples=1,
+            layers=profile.layers,
+            instructions=profile.instructions,
+            cycles=profile.cycles,
+            causes=profile.causes,
+            cycle_model=model,
+            energy_uj=energy,
+            clock_hz=self._target.clock_hz if self.on_target else None,
+            stack_bytes=profile.stack_bytes,
+            warnings=(*profile.notes, *filter(None, (reason,))),
+        )
+
+    def _untimed(self, profile: Profile) -> str | None:
+        """Why there is no honest latency; None where there is one."""
+        if profile.instructions is None:
+            return f"{self.device} counted no instructions, and its time is no figure"
+        if profile.cycles is None:
+            return f"{self.device} counts instructions; {self._models()}"
+        if self._target.clock_hz is None:
+            return "a generic core has no clock: name a board for a latency"
+        if self.device == "qemu" and not self._has_own_image:
+            return f"qemu has other memories than {self._target.name}: no latency, no energy"
+        if self._memories:
+            names = ", ".join(self._memories)
+            return f"no latency, no energy: nobody says the wait states of {names}"
+        return None
+
+    @property
+    def _has_own_image(self) -> bool:
+        """Whether QEMU boots the target's image, not one that was linked for other memories."""
+        return self._target.core is None or qemu_target(self._target) is self._target
+
+    def _models(self) -> str:
+        """That there is no model of cycles, and which processors have one."""
+        words = "nothing models cycles or latency"
+        if self._target.cpu is None or self._target.cpu.processor is not None:
+            return words
+        known = [c.name for c in CPUS.values() if c.processor is not None]
+        return f"{words} of {self._target.name}; there are models of {', '.join(known)}"
+
+    def _energy(self, cycles: float, model: CycleModel | None) -> Energy | None:
+        """Where the board's power is known."""
+        board = self._target.board
+        if board is None or board.power is None:
+            return None
+        return estimated_energy(cycles, board.power, None if model is None else model.error)

@@ -1,0 +1,161 @@
+"""From what a core executed to what it cost: blocks, instructions and functions, by cause."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from edgekit.targets.cycles.costs import BlockCost, Causes, Count, InstructionCost
+from edgekit.targets.cycles.memory import TICKS_PER_CYCLE
+from edgekit.targets.cycles.recorder import Place, Step, TracedBlock
+from edgekit.targets.cycles.timed import NOTHING, TimedBlock, Timing
+
+AHEAD_BYTES = 4
+"""Code behind a block that its timing may want to see: the widest instruction."""
+
+
+class Accountant:
+    """Knows what the code of one core costs: while it runs, and summed up afterwards.
+
+    Implements :class:`edgekit.targets.cycles.recorder.Costs`.
+
+    Args:
+        timing: the core's pipeline.
+        read: up to so many bytes of code from an address, fewer where the memory ends.
+        function_at: name of the function that holds an address.
+    """
+
+    def __init__(
+        self,
+        timing: Timing,
+        read: Callable[[int, int], bytes],
+        function_at: Callable[[int], str],
+    ) -> None:
+        self._timing = timing
+        self._read = read
+        self._function_at = function_at
+        self._blocks: dict[Place, TimedBlock] = {}
+
+    def block(self, address: int, size: int) -> TimedBlock:
+        """A block at zero wait states; decoded once."""
+        place = (address, size)
+        if place not in self._blocks:
+            code = self._read(address, size + AHEAD_BYTES)
+            self._blocks[place] = self._timing.block(address, code[:size], code[size:])
+        return self._blocks[place]
+
+    def steps(self, address: int, size: int) -> Sequence[Step]:
+        """See :meth:`edgekit.targets.cycles.recorder.Costs.steps`."""
+        return tuple(
+            Step(
+                instruction.address - address,
+                instruction.size,
+                _ticks(instruction.causes),
+                _ticks(_skipped(instruction.causes))
+                if instruction.conditional and instruction.access is not None
+                else None,
+            )
+            for instruction in self.block(address, size).instructions
+        )
+
+    def jump(self, block: Place, following: Place) -> int:
+        """See :meth:`edgekit.targets.cycles.recorder.Costs.jump`."""
+        return _ticks(self._jump(block, following))
+
+    def count(self, traced: Iterable[TracedBlock]) -> Count:
+        """Sum of everything that ran."""
+        return Count.of((self._function_at(one.address), self._cost(one)) for one in traced)
+
+    def _jump(self, block: Place, following: Place) -> Causes:
+        address, size = following
+        entry = self.block(address, size).entry if size else NOTHING
+        return self.block(*block).jump(address, entry)
+
+    def _cost(self, traced: TracedBlock) -> BlockCost:
+        """Figures of all executions of a block."""
+        place = (traced.address, traced.size)
+        block = self.block(*place)
+        instructions = []
+        for instruction, skipped, fetch, load in zip(
+            block.instructions, traced.skipped, traced.fetch, traced.load, strict=True
+        ):
+            causes = instruction.causes * (traced.times - skipped)
+            causes += _skipped(instruction.causes) * skipped
+            causes += Causes(load=load / TICKS_PER_CYCLE, fetch=fetch / TICKS_PER_CYCLE)
+            instructions.append((instruction, causes))
+        # Where a block went is the last instruction's doing.
+        last, causes = instructions.pop()
+        for following, times in traced.following.items():
+            causes += self._jump(place, following) * times
+        instructions.append((last, causes))
+        total = NOTHING
+        for _, causes in instructions:
+            total += causes
+        return BlockCost(
+            address=traced.address,
+            bytes=traced.size,
+            times=traced.times,
+            cycles=total.total,
+            causes=total,
+            instructions=tuple(
+                InstructionCost(one.address, one.text, traced.times, causes)
+                for one, causes in instructions
+            ),
+            following=following_addresses(traced.following),
+        )
+
+
+def count_instructions(
+    traced: Iterable[TracedBlock],
+    texts: Callable[[int, int], Sequence[tuple[int, str]]],
+    function_at: Callable[[int], str],
+) -> Count:
+    """Sum of everything that ran on a core without a model: instructions, no cycles.
+
+    Args:
+        traced: blocks.
+        texts: address and disassembly of every instruction of a block, by its address, marked as
+            in the trace, and bytes.
+        function_at: name of the function that holds an address.
+    """
+    return Count.of((function_at(one.address), _uncosted(one, texts)) for one in traced)
+
+
+def _uncosted(
+    traced: TracedBlock, texts: Callable[[int, int], Sequence[tuple[int, str]]]
+) -> BlockCost:
+    return BlockCost(
+        address=traced.address & ~1,
+        bytes=traced.size,
+        times=traced.times,
+        cycles=None,
+        causes=None,
+        instructions=tuple(
+            InstructionCost(address, text, traced.times, None)
+            for address, text in texts(traced.address, traced.size)
+        ),
+        following=following_addresses(traced.following),
+    )
+
+
+def following_addresses(following: Mapping[Place, int]) -> dict[int, int]:
+    """How often each address ran next, without its mark, by ascending address.
+
+    >>> following_addresses({(16, 4): 2, (8, 2): 1, (17, 8): 1})
+    {8: 1, 16: 3}
+    """
+    times: Counter[int] = Counter()
+    for (address, _), count in following.items():
+        times[address & ~1] += count
+    return dict(sorted(times.items()))
+
+
+def _skipped(causes: Causes) -> Causes:
+    """What is left of an instruction that an IT instruction skips."""
+    return Causes(issue=causes.issue)
+
+
+def _ticks(causes: Causes) -> int:
+    ticks = causes.total * TICKS_PER_CYCLE
+    assert ticks == int(ticks), f"{causes} are no whole ticks"
+    return int(ticks)

@@ -1,0 +1,166 @@
+"""Cycles of AArch64 code on application processors: per executed block, without its neighbours.
+
+Every distinct block is taken for repeated, and is given the cycles of its steady state: by llvm-mca
+where one is installed that has the processor's model, else by our approximation
+(:mod:`~edgekit.targets.cycles.steady`). No processor decodes more than a certain number of
+instructions per cycle, which llvm-mca does not know. To that come wrong predictions, by rule:
+
+- A conditional branch, or one to an address in a register, is expected to go where it went most
+  often in the call; every other way costs a misprediction.
+- A loop that ends after few rounds on average (:data:`~.processors.FORESEEN_ROUNDS`) ends as
+  expected.
+- Returns, calls and unconditional branches go as expected, and cost nothing.
+
+Not modelled: the overlap of a block with the next, in and out of order, caches and what is behind
+them, fetching, predictors that are still learning, loads that wait for stores.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Self
+
+from edgekit.errors import EdgekitError, ToolchainMissingError
+from edgekit.targets.cycles.a64 import Decoder, Instruction
+from edgekit.targets.cycles.a64_kinds import Kind
+from edgekit.targets.cycles.costs import BlockCost, Count
+from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.mca import Mca, find_mca
+from edgekit.targets.cycles.processors import FORESEEN_ROUNDS, Processor
+from edgekit.targets.cycles.steady import steady_cycles
+
+MEMORY = "first-level caches, always hit; no fetching, no bandwidth"
+"""What memory is taken for, in words."""
+
+_CONDITIONAL = ("b.", "cb", "tb")
+
+
+class ProcessorTiming:
+    """Cycles of executed blocks on one processor; equal blocks are looked at once.
+
+    Args:
+        processor: whose cycles they are.
+        mca: gives the cycles of blocks; None for the approximation.
+        reason: why there is no `mca`, for :attr:`model`.
+    """
+
+    def __init__(self, processor: Processor, mca: Mca | None, reason: str = "") -> None:
+        self._processor = processor
+        self._mca = mca
+        self._reason = reason
+        self._decoder = Decoder()
+        self._decoded: dict[bytes, tuple[Instruction, ...]] = {}
+        self._cycles: dict[bytes, float] = {}
+        self._refused = 0
+
+    @classmethod
+    def best(cls, processor: Processor) -> Self:
+        """With llvm-mca where there is one that knows the processor, else approximated."""
+        try:
+            return cls(processor, find_mca(processor))
+        except ToolchainMissingError as error:
+            return cls(processor, None, str(error))
+
+    @property
+    def model(self) -> CycleModel:
+        """What the cycles that were asked for until now come from."""
+        processor = self._processor
+        if self._mca is None:
+            low, high = processor.spread
+            what = (
+                "approximation by issue width, units and chains of results, with a wider error: "
+                f"layers of the networks of MLPerf Tiny take {low:.2f} to {high:.2f} times what "
+                f"llvm-mca models ({self._reason})"
+            )
+        else:
+            what = (
+                f"llvm-mca {self._mca.version}, model of {processor.mca_words}, at most "
+                f"{processor.decoded} instructions per cycle"
+            )
+            if self._refused:
+                what += f"; {self._refused} of {len(self._cycles)} blocks approximated"
+                what += f" ({self._reason})" if self._reason else ""
+        what += (
+            "; every block in steady state, no overlap of blocks; "
+            f"{processor.mispredicted} cycles per branch mispredicted by rule"
+        )
+        return CycleModel(processor.name, what, MEMORY)
+
+    def modelled(self, count: Count, read: Callable[[int, int], bytes]) -> Count:
+        """A call's count with cycles; causes are not told apart, and instructions have none.
+
+        Args:
+            count: of one call, without cycles.
+            read: so many bytes of code from an address.
+        """
+        codes = [read(block.address, block.bytes) for block in count.blocks]
+        self._look_at(codes)
+        ends = [self._instructions(code)[-1] for code in codes]
+        wrong = mispredictions(count.blocks, ends)
+        return Count.of(
+            (
+                block.function,
+                replace(
+                    block,
+                    cycles=block.times * self._cycles[code] + misses * self._processor.mispredicted,
+                ),
+            )
+            for block, code, misses in zip(count.blocks, codes, wrong, strict=True)
+        )
+
+    def _look_at(self, codes: Sequence[bytes]) -> None:
+        """Find the cycles of blocks that were not seen before."""
+        new = [code for code in dict.fromkeys(codes) if code not in self._cycles]
+        decoded = [self._instructions(code) for code in new]
+        for code, block, cycles in zip(new, decoded, self._simulated(decoded), strict=True):
+            if cycles is None:
+                self._refused += self._mca is not None
+                cycles = steady_cycles(block, self._processor)
+            self._cycles[code] = max(cycles, len(block) / self._processor.decoded)
+
+    def _simulated(self, blocks: Sequence[Sequence[Instruction]]) -> Sequence[float | None]:
+        """What llvm-mca says of blocks; None for those of which it says nothing."""
+        if self._mca is None or not blocks:
+            return [None] * len(blocks)
+        try:
+            return self._mca.cycles([[i.text for i in block] for block in blocks])
+        except EdgekitError as error:
+            self._reason = str(error)
+            return [None] * len(blocks)
+
+    def _instructions(self, code: bytes) -> tuple[Instruction, ...]:
+        if code not in self._decoded:
+            self._decoded[code] = self._decoder.block(code)
+        return self._decoded[code]
+
+
+def mispredictions(blocks: Sequence[BlockCost], last: Sequence[Instruction]) -> list[int]:
+    """How often each block was followed by another one than expected.
+
+    Blocks that end with the same branch share what is expected of it: the first round of a loop is
+    often a block of its own, with what comes before the loop.
+
+    Args:
+        blocks: of one call.
+        last: the last instruction of each.
+    """
+    went: dict[int, Counter[int]] = {}
+    for block in blocks:
+        went.setdefault(_end(block), Counter()).update(block.following)
+    wrong = []
+    for block, instruction in zip(blocks, last, strict=True):
+        targets = went[_end(block)]
+        likely = min(targets, key=lambda target: (-targets[target], target))
+        misses = sum(targets.values()) - targets[likely]
+        surprises = instruction.kind is Kind.BRANCH and not instruction.is_return
+        is_loop = instruction.text.startswith(_CONDITIONAL) and min(targets) < _end(block)
+        if is_loop and targets.total() <= FORESEEN_ROUNDS * misses:
+            surprises = False
+        wrong.append(block.times - block.following.get(likely, 0) if surprises else 0)
+    return wrong
+
+
+def _end(block: BlockCost) -> int:
+    return block.address + block.bytes

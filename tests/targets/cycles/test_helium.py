@@ -1,0 +1,394 @@
+"""The Cortex-M55: what its code is, and what it takes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from edgekit.targets.c.kernel import KERNEL_FOLDER
+from edgekit.targets.cores import CORES
+from edgekit.targets.cycles.costs import Causes
+from edgekit.targets.cycles.mve import decode
+from edgekit.targets.cycles.mve_table import ROWS
+from edgekit.targets.cycles.pipeline import timing_of
+from edgekit.targets.cycles.thumb import ThumbDecoder, lengths
+from edgekit.targets.cycles.timed import Access, TimedBlock
+from edgekit.targets.image import TEMPLATE_FOLDER
+from tests.support.helium import FROM_LLVM, ask_llvm, assemble, examples, words
+from tests.support.images import fresh_folder
+
+GCC = "arm-none-eabi-gcc"
+ADDRESS = 0x1000_0000
+REFILL = 2
+
+ORDINARY = (
+    *("adds r0, #1", "add.w r0, r1, r2, lsl #3", "orrs.w r4, r5, r6", "orrs.w r4, r5, r6, asr #7"),
+    *("smlad r5, r0, r2, r5", "umlal r0, r1, r2, r3", "ubfx r0, r1, #3, #4", "sdiv r0, r1, r2"),
+    *("ldrd r0, r1, [r2, #8]!", "ldm.w r0!, {r1-r8}", "strex r3, r2, [r1]", "tbh [pc, r0, lsl #1]"),
+    *("movw r0, #0xf00f", "movt r0, #0xc001", "b.w .+4096", "bl .+400", "bne.w .-400"),
+    *("dsb sy", "mrs r0, primask", "vldr s1, [r1, #4]", "vldr d3, [r1]", "vstr d3, [r1, #-8]"),
+    *("vpush {d8-d15}", "vldmia r0!, {s0-s3}", "vadd.f32 s0, s1, s2", "vadd.f64 d0, d1, d2"),
+    *("vfma.f32 s0, s1, s2", "vfma.f64 d3, d4, d5", "vmul.f16 s0, s1, s2", "vdiv.f32 s0, s1, s2"),
+    *("vmov.f32 s0, s1", "vmov s0, r0", "vmov r0, r1, d0", "vmov d0, r0, r1", "vmov.f32 s1, #1.0"),
+    *(
+        "vcvt.s32.f32 s0, s1",
+        "vcvt.f32.s32 s0, s0, #3",
+        "vcvtb.f32.f16 s0, s1",
+        "vrintz.f32 s0, s1",
+    ),
+    *("vmaxnm.f32 s0, s1, s2", "vselge.f32 s0, s1, s2", "vcmp.f32 s0, s1", "vmrs APSR_nzcv, fpscr"),
+)
+"""What earlier cores have too, of all shapes that resemble the new ones."""
+
+
+def block(*lines: str, address: int = ADDRESS) -> TimedBlock:
+    """These instructions as a block of the Cortex-M55."""
+    return timing_of(CORES["cortex-m55"]).block(address, assemble(lines))
+
+
+def cycles(*lines: str) -> list[float]:
+    """Of each of these instructions where it stands."""
+    return [one.causes.total for one in block(*lines).instructions]
+
+
+def rounds(*lines: str) -> float:
+    """Of one of many rounds of a loop of these instructions that costs nothing itself."""
+    loop = block(*lines, f"le lr, .-{len(assemble(lines))}")
+    return loop.causes.total + loop.jump(ADDRESS).total
+
+
+@pytest.mark.needs(GCC)
+def test_decodes_every_example() -> None:
+    """Mnemonic and registers as they were written, for every family of encodings."""
+    lines = list(examples())
+    wrong = []
+    for line, word in zip(lines, words(lines), strict=True):
+        found = decode(ADDRESS, word)
+        if found is None or _spoken(found.text) != _spoken(line):
+            wrong.append(f"{line}: {word:08x} {found}")
+    assert not wrong, "\n".join(wrong[:20])
+
+
+@pytest.mark.parametrize("line", FROM_LLVM)
+def test_decodes_what_the_assembler_gets_wrong(line: str) -> None:
+    found = decode(ADDRESS, FROM_LLVM[line])
+    assert found is not None
+    assert _spoken(found.text) == _spoken(line)
+
+
+@pytest.mark.needs(GCC)
+def test_examples_show_every_row() -> None:
+    """No row of the table is dead, or hidden behind another."""
+    lines = ["vpst", "vaddt.i32 q0, q0, q0", "vptee.s8 lt, q1, q2", "vaddt.i32 q0, q0, q0"]
+    lines += ["vadde.i32 q0, q0, q0"] * 2 + ["vpt.u16 cs, q1, r2", "vaddt.i32 q0, q0, q0"]
+    lines += ["vpt.f32 ge, q1, q2", "vaddt.i32 q0, q0, q0", "vpt.f16 ge, q1, r9"]
+    lines += ["vaddt.i32 q0, q0, q0"]
+    found = [*words(list(examples())), *words(lines), *FROM_LLVM.values()]
+    shown = {next(row for row in ROWS if word & row.mask == row.value) for word in found}
+    assert [row for row in ROWS if row not in shown] == []
+
+
+@pytest.mark.needs(GCC)
+def test_leaves_everything_else_alone() -> None:
+    """Integer and scalar floating-point code is the disassembler's."""
+    code = assemble(ORDINARY)
+    starts = list(lengths(code))
+    assert len(starts) == len(ORDINARY)
+    for (offset, size), line in zip(starts, ORDINARY, strict=True):
+        first, second = code[offset : offset + 2], code[offset + 2 : offset + size]
+        word = int.from_bytes(second + first, "little")
+        assert size == 2 or decode(ADDRESS, word) is None, line
+
+
+@pytest.mark.needs(GCC, "llvm-mca")
+def test_agrees_with_llvm_on_compiled_code() -> None:
+    """Every 32-bit instruction that GCC makes of kernels and loops is known, or not ours."""
+    seen = set()
+    for at, word, name, operands in _disassembled():
+        found = decode(at, word)
+        ours = "q" in operands or name in LOOP_NAMES or name.startswith(SELECTS)
+        assert (found is not None) == ours, (name, operands, found)
+        if found is not None:
+            seen.add(found.name)
+            assert _registers(found.text) == _registers(operands), (name, operands, found.text)
+            # Predicated ones end in "t" or "e", conditional ones in a condition.
+            names = {name, name[:-1], name[:-2]}
+            assert found.name in names | {ALIASES.get(n) for n in names}, (name, found)
+    wanted = {"le", "dls", "lsll", "asrl", "vldrw", "vstrw", "vdup", "vadd", "vmul"}
+    assert wanted <= seen, wanted - seen
+
+
+@pytest.mark.needs(GCC, "llvm-mca")
+def test_pipes_and_latencies_are_llvms() -> None:
+    """Instruction by instruction; it adds what a gathered address waits for to the latency."""
+    loops = r"(lctp|letp|le|wls|dls|clrm|vscclrm|lsll .*r10|cs|.*\.i64|v(mov|mvn)\.i32 q7, #0x40ff)"
+    lines = [line for line in examples() if not re.match(loops, line)]
+    told = ask_llvm(lines, "-instruction-info", "-resource-pressure")
+    latencies = re.findall(r"^ \d+ +(\d+) +[\d.]+ ", told, re.M)
+    pressure = told[told.index("pressure by instruction") :].splitlines()[2:]
+    pipes = ("core", "memory", "integer", "multiply", "control")
+    wrong = []
+    for line, word, latency, row in zip(lines, words(lines), latencies, pressure, strict=False):
+        found = decode(ADDRESS, word)
+        assert found is not None
+        busy = [p for p, cell in zip(pipes, row.split()[:5], strict=True) if cell != "-"]
+        waits = 4 if found.vector_address else 0
+        pipe = found.pipe if found.pipe != "either" else busy[0]
+        if (int(latency), busy) != (found.latency + waits, [pipe]):
+            wrong.append(f"{line}: LLVM {latency} {busy}, ours {found.latency} {found.pipe}")
+    assert len(latencies) == len(lines)
+    assert not wrong, "\n".join(wrong[:20])
+
+
+SEQUENCES = (
+    ("vldrb.8 q0,[r0],#16", "vldrb.8 q1,[r1],#16", "vmladava.s8 r2,q0,q1"),
+    ("vldrw.32 q0,[r0],#16", "vadd.i32 q1,q0,q2", "vmul.i32 q3,q1,q4", "vstrw.32 q3,[r1],#16"),
+    ("vldrw.32 q0,[r0],#16", "vmul.i32 q3,q0,q4", "vadd.i32 q1,q3,q2", "vstrw.32 q1,[r1],#16"),
+    ("vmladava.s8 r2,q0,q1", "adds r2,r2,#1"),
+    ("vmladava.s8 r2,q0,q1", "vmladava.s8 r2,q3,q1"),
+    ("vmaxv.s8 r0,q1", "add r1,r0,r2"),
+    ("vmovnb.i16 q0,q1", "vstrb.16 q0,[r0],#8"),
+    ("vshl.s32 q0,q1,q2", "vqrdmulh.s32 q0,q0,q3", "vrshl.s32 q0,q0,q4", "vadd.i32 q0,q0,r0"),
+    ("vldrb.s16 q0,[r0,q1]", "vadd.i16 q0,q0,q0"),
+    ("vadd.i32 q1,q1,q2", "vldrw.u32 q0,[r0,q1]"),
+    ("mul r0,r1,r2", "add r3,r0,r4"),
+    ("ldr r0,[r1]", "ldr r2,[r3]", "add r0,r0,r2"),
+    ("adds r0,r1,r2", "mov r3,r4"),
+    ("eors r0,r1", "eors r2,r3"),
+    ("uxtb r0,r1", "uxtb r2,r3"),
+    ("add.w r0,r1,r2,lsl #2", "add.w r3,r0,r2"),
+    ("vadd.f32 s0,s1,s2", "vadd.f32 s3,s0,s2"),
+    ("vfma.f32 s0,s1,s2",),
+    ("vldr s0,[r0]", "vadd.f32 s1,s0,s1"),
+    ("vfma.f32 q0,q1,q2", "vldrw.32 q1,[r0],#16"),
+    ("vmov.32 q0[1],r0", "vadd.i32 q1,q0,q1"),
+    ("vmov r0,r1,q0[2],q0[0]", "add r0,r0,r2"),
+    ("vddup.u8 q0,r0,#1", "vadd.i8 q1,q1,q0"),
+    ("lsll r0,r1,#3", "add r0,r0,r2"),
+    ("vadd.f64 d0,d1,d2", "vadd.f64 d3,d0,d2"),
+    ("vdiv.f32 s0,s1,s2", "vadd.f32 s3,s0,s4"),
+    ("vmov s0,r0", "vadd.f32 s1,s0,s1"),
+    ("ubfx r0,r1,#3,#4", "add r0,r0,r2"),
+)
+
+
+@pytest.mark.parametrize("lines", SEQUENCES, ids="; ".join)
+@pytest.mark.needs(GCC, "llvm-mca")
+def test_sequences_take_what_llvm_says(lines: Sequence[str]) -> None:
+    """In a loop, round by round."""
+    total = re.search(r"Total Cycles: +(\d+)", ask_llvm(lines, "-summary-view", rounds=1000))
+    assert total is not None
+    assert rounds(*lines) == pytest.approx(int(total[1]) / 1000, abs=0.02)
+
+
+@pytest.mark.needs(GCC)
+def test_vectors_overlap_across_pipes_only() -> None:
+    """By hand: two cycles a pipe, the next pipe one cycle behind."""
+    assert cycles("vldrw.32 q0, [r0]", "vadd.i32 q1, q0, q0", "vmul.i32 q2, q1, q1") == [1, 1, 1]
+    assert cycles("vldrw.32 q0, [r0]", "vldrw.32 q1, [r1]", "vldrw.32 q2, [r1]") == [1, 2, 2]
+    assert cycles("vmul.i32 q2, q1, q1", "vadd.i32 q1, q2, q0") == [1, 2]
+    # The memory pipe serves both; LLVM's model keeps them apart.
+    assert cycles("vldrw.32 q0, [r0]", "ldr r1, [r2]") == [1, 2]
+    waiting = block("vldrw.32 q0, [r0]", "vldrw.32 q1, [r1]", "vmul.i32 q2, q1, q1", "vmvn q0, q2")
+    assert waiting.causes == Causes(issue=4, load=1, arithmetic=1)
+
+
+@pytest.mark.needs(GCC)
+def test_dot_product() -> None:
+    """16 products in four cycles: two loads of two cycles each, all else beside them."""
+    lines = ("vldrb.8 q0, [r0], #16", "vldrb.8 q1, [r1], #16", "vmladava.s8 r2, q0, q1")
+    assert rounds(*lines) == 4
+    # Four rows for one load of the other operand: 64 products in ten cycles.
+    rows = [f"vldrb.8 q1, [r{1 + i}], #16\nvmladava.s8 r{6 + 2 * i}, q0, q1" for i in range(4)]
+    assert rounds("vldrb.8 q0, [r0], #16", *"\n".join(rows).split("\n")) == 10
+
+
+@pytest.mark.needs(GCC)
+def test_loops_and_branches() -> None:
+    """LE costs nothing but at the ends of a loop; every other jump refills."""
+    loop = block("adds r0, #1", "le lr, .-2")
+    assert loop.instructions[-1].causes == Causes()
+    assert loop.jump(ADDRESS) == Causes()
+    assert loop.jump(loop.end) == Causes(issue=2, branch=REFILL)
+    conditional = block("cmp r0, #1", "bne .-2")
+    assert conditional.jump(ADDRESS) == Causes(branch=REFILL)
+    assert conditional.jump(conditional.end) == Causes()
+    assert block("bx lr").jump(0x2000) == Causes(branch=REFILL)
+    call = block("bl .+400")
+    assert call.jump(ADDRESS + 400).total + call.causes.total == 1 + REFILL
+    assert call.passed is None
+    skipped = block("wls lr, r0, .+20")
+    assert (skipped.jump(skipped.end), skipped.jump(0)) == (Causes(), Causes(branch=REFILL))
+    assert block("le .-8").passed is None
+
+
+@pytest.mark.needs(GCC)
+def test_results_wait_from_round_to_round() -> None:
+    """A value loaded at the end of a loop is waited for at its beginning, if nothing else is."""
+    assert rounds("add r1, r0, r2", "ldr r0, [r3]") == 3
+    loop = block("add r1, r0, r2", "ldr r0, [r3]", "b .-4")
+    # The branch issues beside the load, and gives it time.
+    assert loop.causes.total + loop.jump(ADDRESS).total == 2 + REFILL
+
+
+@pytest.mark.needs(GCC)
+def test_scalar_instructions() -> None:
+    assert cycles("ldr r0, [r1]", "adds r2, #1", "add r0, r0, r2") == [0.5, 0.5, 2]
+    assert cycles("adds r0, #1", "adds r1, #1") == [1, 1], "both set the flags"
+    assert cycles("mov r0, r1", "mov r2, r3", "mov r4, r5") == [0.5, 0.5, 1]
+    assert cycles("add.w r0, r0, #1", "add.w r1, r1, #1") == [1, 1], "32-bit ones do not pair"
+    assert cycles("cmp r0, #1", "bne .") == [1, 1], "needs the flags"
+    assert cycles("sdiv r0, r1, r2", "add r3, r0, r1") == [7, 1]
+    assert cycles("ldm r0!, {r1-r5}", "add r6, r5, r1") == [3, 2]
+    assert cycles("push {r4, lr}") == [1]
+    assert cycles("vdiv.f32 s0, s1, s2", "vadd.f32 s3, s4, s5", "add r0, r1, r2") == [1, 16, 1]
+    assert cycles("vmla.f32 s0, s1, s2", "vadd.f32 s3, s0, s0") == [1, 4]
+    assert cycles("vmov r0, s0", "add r1, r0, r0") == [1, 1]
+    assert cycles("vcmp.f32 s0, s1", "vmrs APSR_nzcv, fpscr") == [1, 1]
+    assert cycles("csel r0, r1, r2, eq", "add r3, r0, r0") == [1, 1]
+    assert cycles("vmov.f64 d0, d1", "vmul.f64 d2, d0, d0", "vadd.f64 d3, d2, d2") == [1, 1, 21]
+
+
+@pytest.mark.needs(GCC)
+def test_accesses() -> None:
+    """Bytes that vector accesses move: whole vectors, widened lanes, gathered lanes."""
+    wanted = {
+        "vldrb.8 q0, [r0]": Access("load", 16),
+        "vldrw.32 q0, [r0], #16": Access("load", 16),
+        "vldrb.s16 q0, [r0]": Access("load", 8),
+        "vldrb.u32 q0, [r0], #4": Access("load", 4),
+        "vldrh.s32 q0, [r0]": Access("load", 8),
+        "vstrb.16 q0, [r0]": Access("store", 8),
+        "vstrh.16 q0, [r0]": Access("store", 16),
+        "vldrb.u32 q0, [r0, q1]": Access("load", 4),
+        "vldrh.u16 q0, [r0, q1]": Access("load", 16),
+        "vldrd.u64 q0, [r0, q1]": Access("load", 16),
+        "vstrh.32 q0, [r0, q1]": Access("store", 8),
+        "vldrw.u32 q0, [q1, #4]": Access("load", 16),
+        "vld20.8 {q0, q1}, [r0]": Access("load", 16),
+        "vadd.i32 q0, q1, q2": None,
+        "ldrd r0, r1, [r2]": Access("load", 8),
+    }
+    assert {line: block(line).instructions[0].access for line in wanted} == wanted
+
+
+@pytest.mark.needs(GCC)
+def test_conditions_reach_across_helium() -> None:
+    """The instructions behind IT are conditional, 64-bit shifts among them."""
+    lines = ("vadd.i32 q0, q1, q2", "itte ne", "addne r0, #1", "lsllne r0, r1, #3", "moveq r0, r2")
+    found = block(*lines, "vadd.i32 q0, q1, q2").instructions
+    assert [i.conditional for i in found] == [False, False, True, True, True, False]
+    assert [i.text.split()[0] for i in found][2:5] == ["addne", "lsll", "moveq"]
+
+
+@pytest.mark.needs(GCC)
+def test_knows_branches_at_the_end() -> None:
+    decoder = ThumbDecoder()
+    for line, jumps in {
+        **dict.fromkeys(("b .", "cbz r0, .+8", "bx lr", "pop {r4, pc}", "tbb [pc, r0]"), True),
+        **dict.fromkeys(("le lr, .-8", "letp lr, .-8", "wls lr, r0, .+8", "ldr.w pc, [r0]"), True),
+        **dict.fromkeys(
+            ("dls lr, r0", "nop", "pop {r4}", "vadd.i32 q0, q0, q0", "mov r0, r1"), False
+        ),
+    }.items():
+        assert decoder.ends_in_branch(ADDRESS, assemble(("movs r0, #1", line))) == jumps, line
+
+
+KERNELS = ("add_s8", "conv_2d_s8", "depthwise_conv_2d_s8", "fully_connected_s8", "max_pool_2d_s8")
+
+LOOP_NAMES = ("le", "letp", "dls", "dlstp", "wls", "wlstp", "vctp", "vpst", "vpstt", "vpste")
+SELECTS = (
+    "csel",
+    "cset",
+    "csinc",
+    "csinv",
+    "csneg",
+    "cinc",
+    "cinv",
+    "cneg",
+    "lsll",
+    "lsrl",
+    "asrl",
+)
+ALIASES = {
+    "vmov": "vorr",
+    "vmlav": "vmladav",
+    "vmlava": "vmladava",
+    "cset": "csinc",
+    "cinc": "csinc",
+    "csetm": "csinv",
+    "cinv": "csinv",
+    "cneg": "csneg",
+}
+"""Names that LLVM prefers, by ours."""
+
+LOOPS = """
+#include <stdint.h>
+int32_t dot(const int8_t *restrict a, const int8_t *restrict b, int n)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < n; i++) { sum += a[i] * b[i]; }
+    return sum;
+}
+void clamp(const int32_t *restrict x, int8_t *restrict y, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const int32_t v = (x[i] >> 5) + 3;
+        y[i] = (int8_t)(v < -128 ? -128 : v > 127 ? 127 : v);
+    }
+}
+void mix(const int16_t *restrict a, const uint8_t *restrict b, int16_t *restrict y, int n)
+{
+    for (int i = 0; i < n; i++) { y[i] = (int16_t)(a[i] > 5 ? a[i] * b[i] : -b[i]); }
+}
+void scale(const float *restrict x, float *restrict y, float by, int n)
+{
+    for (int i = 0; i < n; i++) { y[i] = x[i] * by + y[i]; }
+}
+int64_t shift(int64_t x, int by, int a, int b) { return a < b ? x << by : x >> 3; }
+void fill(uint32_t *y, uint32_t v, int n) { for (int i = 0; i < n; i++) { y[i] = v + 2 * i; } }
+void split(const uint8_t *restrict x, uint8_t *restrict y, int n)
+{
+    for (int i = 0; i < n; i++) { y[i] = (uint8_t)(x[2 * i] ^ x[2 * i + 1]); }
+}
+"""
+
+
+def _disassembled() -> Iterator[tuple[int, int, str, str]]:
+    """Address, bits, mnemonic without types, and operands of every 32-bit instruction.
+
+    Of our kernels, and of loops that GCC can vectorise.
+    """
+    folder = fresh_folder()
+    (folder / "loops.c").write_text(LOOPS)
+    (folder / "ek_config.h").write_text("#define EK_PREFIX t_\n")
+    kernels = [str(KERNEL_FOLDER / f"{name}.c") for name in KERNELS]
+    flags = ("-mcpu=cortex-m55", "-mfloat-abi=hard", "-mthumb", "-O3", "-ffast-math")
+    paths = ("-I.", f"-I{KERNEL_FOLDER}", f"-I{TEMPLATE_FOLDER}")
+    objects = [f"{Path(source).stem}.o" for source in ("loops.c", *kernels)]
+    tool = shutil.which("llvm-objdump-19") or "llvm-objdump"
+    for command in (
+        ("arm-none-eabi-gcc", *flags, *paths, "-c", "loops.c", *kernels),
+        (tool, "-d", "--triple=thumbv8.1m.main", "--mattr=+mve.fp,+fp64", *objects),
+    ):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    line = r"^ *([0-9a-f]+): ([0-9a-f]{4}) ([0-9a-f]{4})\s+([a-z0-9]+)\S*\s*([^@<\n]*)"
+    for at, first, second, name, operands in re.findall(line, done.stdout, re.M):
+        yield int(at, 16), int(first + second, 16), name, operands
+
+
+def _spoken(text: str) -> tuple[str, set[str]]:
+    """Mnemonic and registers of an instruction."""
+    name = re.split(r"[ .]", text, maxsplit=1)[0]
+    return name, _registers(text.partition(" ")[2]) if name not in ("clrm", "vscclrm") else set()
+
+
+def _registers(operands: str) -> set[str]:
+    names = {"sl": "r10", "fp": "r11", "ip": "r12"}
+    found = re.findall(r"\b(?:q\d|r\d+|lr|sl|fp|ip)\b", operands)
+    return {names.get(name, name) for name in found} - {"lr"}

@@ -1,0 +1,77 @@
+"""What ``edgekit bench`` prints of a report: every modelled figure beside what it is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.bench.costs import CAUSES, Energy
+from edgekit.bench.report import Run
+from edgekit.cli.bench import layer_rows, run_row, summary
+from tests.support.reports import BASELINE, CYCLE_MODEL, MEASURED, MODELLED, report_with
+
+TRUST = "version 1, error against published latencies -18 % … +3 % (4 cases)"
+
+
+def test_the_words_are_the_models() -> None:
+    """The tests below spell them out."""
+    assert CYCLE_MODEL.words == TRUST
+
+
+def test_a_modelled_run() -> None:
+    """Cycles, latency and energy each say the model's version and its known error."""
+    facts = summary(report_with(MODELLED))
+    assert facts["cycles"] == f"608,888 (modelled, {TRUST})"
+    assert facts["latency_ms"] == f"5.074 at 120 MHz (modelled, {TRUST})"
+    assert facts["energy_uj"] == f"213.1 with idle (163.7…482.7; estimated, {TRUST})"
+    assert "a published log" in facts["energy_source"]
+    assert facts["causes"].startswith("issue 69.9 %, arithmetic 3.3 %, load 11.7 %")
+    assert facts["instructions"] == "425,455 (counted)"
+
+
+def test_a_measured_run() -> None:
+    """Nothing is said of a model that has nothing to do with it."""
+    facts = summary(report_with(MEASURED))
+    assert facts["energy_uj"] == "120 above idle (115…126; measured)"
+    assert facts["energy_source"] == "a sensor"
+    assert not any("version 1" in str(value) for value in facts.values())
+    assert "cycles" not in facts
+
+
+def test_an_energy_without_a_spread() -> None:
+    """None is made up, and none without an energy."""
+    energy = Energy("estimated", gross_uj=25_000.0, source="a table")
+    facts = summary(report_with(MODELLED, energy_uj=energy))
+    assert facts["energy_uj"] == f"25,000 with idle (estimated, {TRUST})"
+    facts = summary(report_with(MODELLED, energy_uj=None))
+    assert facts["energy_uj"] is None
+    assert "energy_source" not in facts
+
+
+def test_layers_have_their_causes_in_columns() -> None:
+    """And kernels; what is nested is no cell."""
+    rows = layer_rows(MODELLED)
+    assert [row["#"] for row in rows] == [0, 1]
+    assert [row["kernel"] for row in rows] == ["conv_2d_s8", "fully_connected_s8"]
+    for row in rows:
+        assert sum(row[cause] for cause in CAUSES) == row["cycles"]
+        assert not {"causes", "functions", "latency_ms"} & set(row)
+    assert not set(CAUSES) & set(layer_rows(MEASURED)[0])
+
+
+@pytest.mark.parametrize(
+    ("run", "model", "energy"),
+    [
+        (MODELLED, TRUST, (213.11, 163.7, 482.7, "estimated, with idle")),
+        (MEASURED, None, (120.0, 115.0, 126.0, "measured, above idle")),
+        (BASELINE, None, (None, None, None, None)),
+    ],
+)
+def test_a_line_of_a_sweep(run: Run, model: str | None, energy: tuple[object, ...]) -> None:
+    """The same keys for every run, so that they make one table."""
+    row = run_row(run)
+    assert row["cycle_model"] == model
+    names = ("energy_uj", "energy_low_uj", "energy_high_uj", "energy_provenance")
+    assert tuple(row[name] for name in names) == energy
+    assert set(row) == set(run_row(replace(run, energy_uj=None)))
