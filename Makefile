@@ -40,8 +40,9 @@ unit: setup ## Tests and docstring examples
 wheel: setup ## Build the wheel and test it from another folder, without torch
 	$(BIN)/python -P tests/check_wheel.py
 
-results: setup ## Measure again and render the README's tables (two hours; needs the data)
+results: setup ## Measure again and render the README's tables (two hours; needs the data; IMAGES=… for cycles)
 	$(BIN)/python benchmarks/reference_models.py
+	$(if $(IMAGES),$(BIN)/python benchmarks/cycles.py --images $(IMAGES))
 	$(BIN)/python benchmarks/host_latency.py
 	$(BIN)/python benchmarks/har_wisdm.py
 	$(BIN)/python benchmarks/quantize_study.py

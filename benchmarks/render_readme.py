@@ -259,6 +259,33 @@ def results() -> str:
     return rows_as(table, Format.MD)
 
 
+def cycles() -> str:
+    """How far the cycle model is off: kinds of cases, by core."""
+    rows = read_rows("cycles")
+    table = []
+    for kind, core in dict.fromkeys((r["kind"], r["core"]) for r in rows):
+        own = [r for r in rows if (r["kind"], r["core"]) == (kind, core)]
+        errors = [r["error"] for r in own]
+        table.append(
+            {
+                "compared with": CYCLE_KINDS[kind],
+                "core": core.removeprefix("cortex-").replace("plus", "+").upper(),
+                "cases": len(own),
+                "lowest error": f"{min(errors):+.1%}",
+                "highest error": f"{max(errors):+.1%}",
+            }
+        )
+    return rows_as(table, Format.MD)
+
+
+CYCLE_KINDS = {
+    "micro-kernel": "hand counts, zero wait states",
+    "flash": "hand counts, flash with 0, 2 and 5 wait states",
+    "published": "published latencies of networks",
+}
+"""What the cycle model is compared with, by kind of row."""
+
+
 SESSION = (
     "edgekit export net:make --calib calib.npz --target nucleo-l4r5zi -o build/net",
     "edgekit verify build/net --data calib.npz --limit 20",
@@ -337,6 +364,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "deployed": deployed,
     "study": study,
     "quantizers": quantizers,
+    "cycles": cycles,
 }
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets.compiler import clean_environment
-from edgekit.targets.cores import QemuMachine
+from edgekit.targets.cores import Memory, QemuMachine
 from edgekit.targets.cycles.account import Accountant
 from edgekit.targets.cycles.costs import Count
 from edgekit.targets.cycles.pipeline import timing_of
@@ -208,7 +208,7 @@ def _boot(
 ) -> _Files:
     """Boot an image in a folder of its own and keep what it wrote; see :func:`run_image`."""
     machine = _machine(target)
-    if target.memories != machine.memories:
+    if _ranges(target.memories) != _ranges(machine.memories):
         raise UnsupportedError(
             f"{path}: built for the memories of {target.name}; "
             f"QEMU boots images for {machine.machine}"

@@ -119,7 +119,9 @@ class BlockTrace:
         else:
             register, bit = mark or (-1, 0)
             core = CoreFunctions(
-                *map(_address, (uclib.uc_reg_read, uclib.uc_reg_write, uclib.uc_emu_stop)),
+                _address(uclib.uc_reg_read),
+                _address(uclib.uc_reg_write),
+                _address(uclib.uc_emu_stop),
                 *(pc_register, register, bit, unicorn.UC_MEM_WRITE),
                 -1 if it_register is None else it_register,
             )

@@ -84,8 +84,7 @@ def export(
         typer.Option(
             "--compare-int8/--no-compare-int8",
             help="Count instructions per MAC of packed layers beside int8, in emulation; default "
-            "yes. Counted where an emulator runs the target: microcontrollers with Cortex-M0+, "
-            "M3, M4, M7 or M33, and Arm CPUs other than this machine's.",
+            "yes. Counted where the target is emulated, not on this machine's own processor.",
         ),
     ] = None,
     dry_run: Annotated[

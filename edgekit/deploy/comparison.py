@@ -27,7 +27,7 @@ from edgekit.program.operators.convolution import Convolution
 from edgekit.program.verify import verify
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.library import Library
-from edgekit.targets.machine import CountingMachine, Machine
+from edgekit.targets.machine import Machine
 from edgekit.version import edgekit_version
 
 Opener = Callable[[Library, Path], Machine]
@@ -94,7 +94,7 @@ def counted(
 
     Args:
         emission: the generated code.
-        own: that code on a device; it is closed. Nothing is counted where it cannot count.
+        own: that code on a device; it is closed. Nothing is counted where it sees no layers.
         opened: builds and opens the network with int8 weights.
         folder: for that build.
         device: name for messages.
@@ -105,18 +105,16 @@ def counted(
         The layers, and why there are no figures, where there are none.
     """
     layers = coded_layers(emission.program)
-    if not isinstance(own, CountingMachine):
-        own.close()
-        return layers, (f"{device} counts no single layers: no figures of int8 beside coded ones",)
-    coded = _instructions(emission, own, device, seed)
+    try:
+        coded = _instructions(emission, own, device, seed)
+    except EdgekitError as error:
+        return layers, (f"no instructions of coded layers: {error}",)
     try:
         plain = emit(int8_twin(emission.program), features=features, version=edgekit_version())
         int8 = _instructions(plain, opened(plain.library, folder), device, seed)
+        notes: tuple[str, ...] = ()
     except EdgekitError as error:
-        int8 = {}
-        notes: tuple[str, ...] = (f"no figures of int8 beside coded layers: {error}",)
-    else:
-        notes = ()
+        int8, notes = {}, (f"no figures of int8 beside coded layers: {error}",)
     return (
         tuple(
             replace(
@@ -130,13 +128,17 @@ def counted(
     )
 
 
-def _instructions(
-    emission: Emission, machine: Machine, device: str, seed: int
-) -> dict[str, int | None]:
-    """Issued instructions by operation; the machine is closed."""
+def _instructions(emission: Emission, machine: Machine, device: str, seed: int) -> dict[str, int]:
+    """Issued instructions by operation; the machine is closed.
+
+    Raises:
+        UnsupportedError: the device sees no single layers.
+        ToolchainMissingError: what it would count with is not installed.
+    """
     with Session(emission.program, emission.library, emission.layers, machine, device) as session:
-        profile = session.profile(seeded_inputs(emission.program, seed))
-    return {layer.operation: layer.instructions for layer in profile.layers}
+        counts = session.count_layers(seeded_inputs(emission.program, seed))
+    operations = (layer.operation for layer in emission.layers)
+    return {name: count.instructions for name, count in zip(operations, counts, strict=True)}
 
 
 def int8_twin(program: Program) -> Program:

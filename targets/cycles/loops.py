@@ -9,11 +9,15 @@ loop. This finds the same loops however a compiler placed them, jumps into their
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from edgekit.targets.cycles.costs import BlockCost, Causes, Count, InstructionCost
+
+_CALL = re.compile(r"bl(r|x|xns)?([a-z]{2})?\b")
+"""Thumb, ARM and AArch64 instructions that leave a return address, but for ``ble`` and the like."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class _Piece:
 class _Graph:
     """The pieces of one function, and how often which followed which.
 
-    A call is followed by what stands behind it, as the callee's blocks are another function's.
+    A call is followed by what stands behind it, as the callee's blocks are another function's. A
+    return, or a jump into another function, is followed by nothing.
     """
 
     def __init__(self, function: str, blocks: Sequence[BlockCost]) -> None:
@@ -98,8 +103,9 @@ class _Graph:
             for one, other in itertools.pairwise(parts):
                 self._edges[one[0].address][other[0].address] += block.times
             behind = block.address + block.bytes
+            calls = _CALL.match(block.instructions[-1].text) is not None
             for address, times in block.following.items():
-                target = address if address in self._pieces else behind
+                target = behind if calls and address not in self._pieces else address
                 if target in self._pieces:
                     self._edges[parts[-1][0].address][target] += times
 

@@ -237,6 +237,17 @@ def test_qemu_boots_the_artifacts_build(
     assert any(reason in words for words in report.warnings)
 
 
+@pytest.mark.needs("qemu-system-arm")
+def test_qemu_stands_for_its_own_board(tmp_path: Path) -> None:
+    """Where it boots the very image, what it models is the board's latency."""
+    run = exported(tmp_path, "mps3-an547").bench(device="qemu").subject
+    assert run.cycles is not None
+    assert run.latency_ms is not None
+    assert run.latency_ms.p50 == pytest.approx(1e3 * run.cycles / 32e6)
+    assert run.cycle_model is not None
+    assert run.cycle_model.core == "cortex-m55"
+
+
 @pytest.mark.needs("qemu-system-arm", GCC, ZIG)
 def test_another_version_of_the_compiler_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from typer.testing import CliRunner
 
 import edgekit
 from edgekit.cli.app import app
-from edgekit.cli.export import export
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.comparison import coded_layers, coding_of, int8_twin
 from edgekit.deploy.manifest import CodedLayer
@@ -26,7 +23,7 @@ from edgekit.program.operators.linear import FullyConnected
 from edgekit.program.verify import verify
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.image import build_image
-from edgekit.targets.target import builtin_targets, target
+from edgekit.targets.target import target
 from tests.support.coded_network import FORMATS, coded_model, coded_network, dynamic_network
 from tests.support.random_network import random_network
 
@@ -91,18 +88,14 @@ def test_manifest_says_what_layers_take(packed: Artifact) -> None:
     assert not (packed.folder / "int8").exists()
 
 
-def test_help_names_the_cores_that_are_counted() -> None:
-    """The emulator sees single layers of these; other devices count whole runs or nothing."""
-    counted, others = set[str](), set[str]()
-    for found in builtin_targets().values():
-        if found.core is not None:
-            counting = found.devices[:1] == ("emulator",)
-            (counted if counting else others).add(found.core.name)
-    said = inspect.getsource(export)
-    (said,) = re.findall(r"Counted for microcontrollers with (.*?);(.*?)count no", said, re.DOTALL)
-    named = [set(re.findall(r"M\d+\+?", part)) for part in said]
-    short = [{name.removeprefix("cortex-").upper() for name in s} for s in (counted, others)]
-    assert [{n.replace("PLUS", "+") for n in names} for names in short] == named
+@pytest.mark.needs("cortex-m compiler", "qemu-system-arm", "cc")
+def test_layers_are_counted_where_images_are_booted(tmp_path: Path) -> None:
+    """QEMU tells the layers of an image apart as well."""
+    packed = edgekit.export(coded_network("int4-g32"), target="cortex-m55", output=tmp_path / "out")
+    for layer in packed.manifest.coded:
+        assert layer.instructions is not None
+        assert layer.int8_instructions is not None
+        assert layer.instructions > layer.macs
 
 
 def edgekit_input(artifact: Artifact) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import pytest
 from hypothesis import given
@@ -17,12 +17,18 @@ SIZE = 2
 """Bytes of every instruction here."""
 
 
-def count_of(path: Sequence[tuple[str, int, int]], *, has_causes: bool = True) -> Count:
+def count_of(
+    path: Sequence[tuple[str, int, int]],
+    *,
+    has_causes: bool = True,
+    calls: Set[int] = frozenset(),
+) -> Count:
     """What a trace counts where blocks ran one after the other.
 
     Args:
         path: function, first address and instructions of every executed block.
         has_causes: whether instructions have cycles of their own: the address' last digit.
+        calls: addresses of the instructions that call a function.
     """
     times = Counter(path)
     after: dict[tuple[str, int, int], Counter[int]] = {block: Counter() for block in times}
@@ -32,7 +38,10 @@ def count_of(path: Sequence[tuple[str, int, int]], *, has_causes: bool = True) -
     for (name, address, length), runs in times.items():
         lines = tuple(
             InstructionCost(
-                place, f"op {place}", runs, _causes(place) * runs if has_causes else None
+                place,
+                f"{'bl' if place in calls else 'ble'} #{place}",
+                runs,
+                _causes(place) * runs if has_causes else None,
             )
             for place in range(address, address + SIZE * length, SIZE)
         )
@@ -119,12 +128,26 @@ def test_a_call_in_a_loop() -> None:
     """The caller's loop goes on behind the call; the callee has its own."""
     called = [("g", 50, 1), *[("g", 52, 2)] * 3, ("g", 56, 1)]
     path = [("f", 0, 1), *[("f", 2, 2), *called, ("f", 6, 1)] * 4, ("f", 8, 1)]
-    found = regions(count_of(path))
+    found = regions(count_of(path, calls={4}))
     assert {(r.function, r.depth, r.entries, tuple(places(r))) for r in found} == {
         ("f", 0, 1, (0, 8)),
         ("f", 1, 1, (2, 4, 6)),
         ("g", 0, 4, (50, 56)),
         ("g", 1, 4, (52, 54)),
+    }
+
+
+def test_a_return_leads_nowhere() -> None:
+    """Cold code behind a return, which jumps back in front of it, makes no loop of the two."""
+    hot, cold = [("g", 50, 2), ("g", 54, 1)], [("g", 50, 2), ("g", 56, 2), ("g", 54, 1)]
+    path = [("f", 0, 1)]
+    for called in (hot, cold, hot):
+        path += [("f", 2, 2), *called, ("f", 6, 1)]
+    found = regions(count_of([*path, ("f", 8, 1)], calls={4}))
+    assert {(r.function, r.depth, r.entries, tuple(places(r))) for r in found} == {
+        ("f", 0, 1, (0, 8)),
+        ("f", 1, 1, (2, 4, 6)),
+        ("g", 0, 3, (50, 52, 54, 56, 58)),
     }
 
 
