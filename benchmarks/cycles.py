@@ -30,6 +30,7 @@ from micro_table import MICRO_KERNELS
 from published import PUBLISHED, row
 from results_file import ROOT, write
 
+from edgekit.bench.costs import KnownError
 from edgekit.targets.cores import CORES
 from edgekit.targets.cycles.costs import MODEL_VERSION
 from edgekit.targets.target import Target, target
@@ -79,17 +80,22 @@ def counted(
     }
 
 
-def known_errors(rows: Iterable[Row]) -> dict[str, tuple[float, float, int]]:
-    """Lowest and highest error and number of the published cases, by core.
+def known_errors(rows: Iterable[Row]) -> dict[str, KnownError]:
+    """Lowest and highest error of the published cases, by core.
 
-    >>> known_errors([{"kind": "published", "core": "cortex-m4", "error": -0.1}])
-    {'cortex-m4': (-0.1, -0.1, 1)}
+    >>> known_errors([{"kind": "published", "core": "m4", "board": "b", "error": -0.1}])
+    {'m4': KnownError(low=-0.1, high=-0.1, cases=1, boards=('b',))}
     """
-    errors: dict[str, list[float]] = {}
+    cases: dict[str, list[Row]] = {}
     for entry in rows:
         if entry["kind"] == "published":
-            errors.setdefault(entry["core"], []).append(entry["error"])
-    return {core: (min(own), max(own), len(own)) for core, own in errors.items()}
+            cases.setdefault(entry["core"], []).append(entry)
+    found = {}
+    for core, own in cases.items():
+        errors = [entry["error"] for entry in own]
+        boards = tuple(dict.fromkeys(entry["board"] for entry in own))
+        found[core] = KnownError(min(errors), max(errors), len(own), boards)
+    return found
 
 
 def has_published(path: Path) -> bool:

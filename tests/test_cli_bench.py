@@ -11,7 +11,7 @@ from edgekit.bench.report import Run
 from edgekit.cli.bench import layer_rows, run_row, summary
 from tests.support.reports import BASELINE, CYCLE_MODEL, MEASURED, MODELLED, report_with
 
-TRUST = "version 1, error against published latencies -18 % … +3 % (4 cases)"
+TRUST = "version 1, error against published latencies -18 % … +3 % (4 cases on nucleo-l4r5zi)"
 
 
 def test_the_words_are_the_models() -> None:

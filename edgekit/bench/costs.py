@@ -160,6 +160,7 @@ class KnownError:
         low: smallest error, modelled / published - 1: below zero where the model is too fast.
         high: largest error.
         cases: published latencies behind both.
+        boards: that they were measured on.
 
     Raises:
         ValueError: no range, or none that a positive latency can have.
@@ -168,23 +169,24 @@ class KnownError:
     low: Real
     high: Real
     cases: Count
+    boards: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not -1 < self.low <= self.high:
             raise ValueError(f"errors from {self.low:g} to {self.high:g} are no range above -1")
-        if self.cases == 0:
-            raise ValueError("an error that no case showed is not known")
+        if self.cases == 0 or not self.boards:
+            raise ValueError("an error that no case showed, on no board, is not known")
 
     @property
     def words(self) -> str:
         """For people.
 
-        >>> KnownError(-0.18, 0.031, 4).words, KnownError(0.02, 0.02, 1).words
-        ('-18 % … +3 % (4 cases)', '+2 % (1 case)')
+        >>> KnownError(-0.18, 0.031, 4, ("a", "b")).words
+        '-18 % … +3 % (4 cases on a, b)'
         """
         ends = [f"{100 * end:+.0f} %" for end in (self.low, self.high)]
         cases = f"{self.cases} case{'s' if self.cases > 1 else ''}"
-        return f"{' … '.join(dict.fromkeys(ends))} ({cases})"
+        return f"{' … '.join(dict.fromkeys(ends))} ({cases} on {', '.join(self.boards)})"
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def estimated_energy(
         Gross energy: published power includes what the board takes when idle.
 
     >>> power = Power(350, "1.8 V", "a log", spread_picojoules_per_cycle=(300, 600))
-    >>> energy = estimated_energy(1e6, power, reported.KnownError(-0.2, 0.25, 4))
+    >>> energy = estimated_energy(1e6, power, reported.KnownError(-0.2, 0.25, 4, ("b",)))
     >>> energy.gross_uj, energy.low_uj, energy.high_uj
     (350.0, 240.0, 750.0)
     """

@@ -15,8 +15,8 @@ __all__ = ["KNOWN_ERRORS", "KnownError"]
 
 KNOWN_ERRORS: Mapping[str, KnownError] = MappingProxyType(
     {
-        "cortex-m4": KnownError(low=-0.13, high=-0.0161, cases=16),
-        "cortex-m33": KnownError(low=-0.0604, high=0.0349, cases=4),
+        "cortex-m4": KnownError(-0.13, -0.0161, 16, ("nucleo-l4r5zi",)),
+        "cortex-m33": KnownError(-0.0604, 0.0349, 4, ("nrf5340-dk",)),
     }
 )
 """Errors relative to published latencies, modelled / published - 1, by the core's name."""

@@ -68,7 +68,7 @@ def test_functions_are_all_of_a_layer() -> None:
 def test_impossible_errors(low: float, high: float, cases: int, words: str) -> None:
     """No modelled time is a whole below the published one."""
     with pytest.raises(ValueError, match=words):
-        KnownError(low, high, cases)
+        KnownError(low, high, cases, ("b",))
 
 
 def test_only_modelled_figures_name_the_model() -> None:

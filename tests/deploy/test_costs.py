@@ -136,11 +136,11 @@ SINGLE = Power(350, "1.8 V", "a log")
 @pytest.mark.parametrize(
     ("power", "error", "low", "high"),
     [
-        (SPREAD, KnownError(-0.2, 0.25, 4), 240.0, 750.0),
-        (SPREAD, KnownError(0.1, 0.25, 4), 240.0, 600.0),
-        (SPREAD, KnownError(-0.2, -0.1, 4), 300.0, 750.0),
+        (SPREAD, KnownError(-0.2, 0.25, 4, ("b",)), 240.0, 750.0),
+        (SPREAD, KnownError(0.1, 0.25, 4, ("b",)), 240.0, 600.0),
+        (SPREAD, KnownError(-0.2, -0.1, 4, ("b",)), 300.0, 750.0),
         (SPREAD, None, 300.0, 600.0),
-        (SINGLE, KnownError(-0.2, 0.25, 4), 280.0, 437.5),
+        (SINGLE, KnownError(-0.2, 0.25, 4, ("b",)), 280.0, 437.5),
         (SINGLE, None, None, None),
     ],
 )

@@ -140,7 +140,7 @@ CYCLE_MODEL = CycleModel(
     core="cortex-m4",
     what="in order, hazards",
     memory="flash 5 wait states, lines of 8 bytes",
-    error=KnownError(-0.18, 0.03, 4),
+    error=KnownError(-0.18, 0.03, 4, ("nucleo-l4r5zi",)),
 )
 
 MODELLED = replace(
