@@ -9,7 +9,7 @@ CPU model, even with the hard-float ABI, unless one is named (``cortex_m4`` comp
 to zero whatever FPSCR says, while GCC 12 vectorises float loops at -O2: the M55 is compiled with
 integer Helium and scalar floating point, which rounds like every other core.
 
-Cycles come from the tables in :mod:`edgekit.targets.cycles.tables`.
+Cycles come from the tables in :mod:`edgekit.targets.cycles.pipelines.tables`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 import unicorn.arm_const as unicorn
 
-from edgekit.targets.cycles import tables
+from edgekit.targets.cycles.pipelines import tables
 
 MEMORY_KINDS = ("flash", "ram", "itcm", "dtcm")
 PROGRAM_KINDS = ("flash", "itcm")

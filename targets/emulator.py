@@ -21,8 +21,8 @@ from edgekit.targets.cores import Memory
 from edgekit.targets.cycles.account import Accountant
 from edgekit.targets.cycles.costs import Count
 from edgekit.targets.cycles.described import CycleModel
-from edgekit.targets.cycles.memory import MemoryTiming
-from edgekit.targets.cycles.pipeline import timing_of
+from edgekit.targets.cycles.pipelines.choice import timing_of
+from edgekit.targets.cycles.trace.memory import MemoryTiming
 from edgekit.targets.elf import Elf
 from edgekit.targets.target import Target
 from edgekit.targets.tracing import (

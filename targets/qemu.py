@@ -24,8 +24,8 @@ from edgekit.targets.compiler import clean_environment
 from edgekit.targets.cores import Memory, QemuMachine
 from edgekit.targets.cycles.account import Accountant
 from edgekit.targets.cycles.costs import Count
-from edgekit.targets.cycles.pipeline import timing_of
-from edgekit.targets.cycles.plugin import (
+from edgekit.targets.cycles.pipelines.choice import timing_of
+from edgekit.targets.cycles.trace.qemu_plugin import (
     compile_plugin,
     plugin_options,
     read_trace,

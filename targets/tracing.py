@@ -15,9 +15,13 @@ import unicorn
 from unicorn.unicorn_py3.unicorn import uclib
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
-from edgekit.targets.cycles.memory import MemoryTiming
-from edgekit.targets.cycles.native import CoreFunctions, NativeRecorder, native_library
-from edgekit.targets.cycles.recorder import Costs, Recorder, TracedBlock
+from edgekit.targets.cycles.trace.memory import MemoryTiming
+from edgekit.targets.cycles.trace.native_recorder import (
+    CoreFunctions,
+    NativeRecorder,
+    native_library,
+)
+from edgekit.targets.cycles.trace.recorder import Costs, Recorder, TracedBlock
 
 READ, WRITE, JUMP = "read", "write", "jump"
 NOWHERE = "where there is no memory"

@@ -13,7 +13,7 @@ from edgekit.cli.render import Format, rows_as, show
 from edgekit.errors import EdgekitError
 from edgekit.targets.arm_cpu.cpus import ARCHITECTURES
 from edgekit.targets.compiler import installed_version
-from edgekit.targets.cycles.mca import newest_mca
+from edgekit.targets.cycles.aarch64.llvm_mca import newest_mca
 from edgekit.targets.toolchain import TOOLCHAINS
 from edgekit.version import edgekit_version, library_versions
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from unicorn import arm64_const, arm_const
 
-from edgekit.targets.cycles.processors import PROCESSORS, Processor
+from edgekit.targets.cycles.aarch64.processors import PROCESSORS, Processor
 
 AARCH64 = "aarch64"
 ARMV7 = "armv7"

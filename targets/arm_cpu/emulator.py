@@ -22,10 +22,10 @@ from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.arm_cpu.cpus import AARCH64, ARMV7, Cpu
 from edgekit.targets.arm_cpu.disassembly import disassemble
 from edgekit.targets.arm_cpu.loader import SharedImage
+from edgekit.targets.cycles.aarch64.timing import ProcessorTiming
 from edgekit.targets.cycles.account import count_instructions
 from edgekit.targets.cycles.costs import Count
 from edgekit.targets.cycles.described import CycleModel
-from edgekit.targets.cycles.processor import ProcessorTiming
 from edgekit.targets.tracing import (
     ACCESS,
     INSTRUCTION_LIMIT,

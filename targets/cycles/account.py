@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edgekit.targets.cycles.costs import BlockCost, Causes, Count, InstructionCost
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE
-from edgekit.targets.cycles.recorder import Place, Step, TracedBlock
 from edgekit.targets.cycles.timed import NOTHING, TimedBlock, Timing
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE
+from edgekit.targets.cycles.trace.recorder import Place, Step, TracedBlock
 
 AHEAD_BYTES = 4
 """Code behind a block that its timing may want to see: the widest instruction."""
@@ -17,7 +17,7 @@ AHEAD_BYTES = 4
 class Accountant:
     """Knows what the code of one core costs: while it runs, and summed up afterwards.
 
-    Implements :class:`edgekit.targets.cycles.recorder.Costs`.
+    Implements :class:`edgekit.targets.cycles.trace.recorder.Costs`.
 
     Args:
         timing: the core's pipeline.
@@ -45,7 +45,7 @@ class Accountant:
         return self._blocks[place]
 
     def steps(self, address: int, size: int) -> Sequence[Step]:
-        """See :meth:`edgekit.targets.cycles.recorder.Costs.steps`."""
+        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.steps`."""
         return tuple(
             Step(
                 instruction.address - address,
@@ -59,7 +59,7 @@ class Accountant:
         )
 
     def jump(self, block: Place, following: Place) -> int:
-        """See :meth:`edgekit.targets.cycles.recorder.Costs.jump`."""
+        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.jump`."""
         return _ticks(self._jump(block, following))
 
     def count(self, traced: Iterable[TracedBlock]) -> Count:

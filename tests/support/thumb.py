@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgekit.targets.cores import CORES
-from edgekit.targets.cycles.pipeline import TimedBlock, timing_of
+from edgekit.targets.cycles.pipelines.choice import timing_of
+from edgekit.targets.cycles.timed import TimedBlock
 
 ADDRESS = 0x1000
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from edgekit.targets.board import Cache
 from edgekit.targets.cores import Memory
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE, MemoryTiming
-from edgekit.targets.cycles.native import NativeRecorder, native_library
-from edgekit.targets.cycles.recorder import Place, Recorder, Step, TracedBlock
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemoryTiming
+from edgekit.targets.cycles.trace.native_recorder import NativeRecorder, native_library
+from edgekit.targets.cycles.trace.recorder import Place, Recorder, Step, TracedBlock
 
 FLASH, RAM = 0x0800_0000, 0x2000_0000
 END = 0x0800_FFFE
@@ -32,7 +32,7 @@ def cache(serves: str, size: int, line: int, *, ways: int = 2, of: Sequence[str]
 
 @dataclass
 class Script:
-    """A call, block by block; implements :class:`edgekit.targets.cycles.recorder.Costs`.
+    """A call, block by block; implements :class:`edgekit.targets.cycles.trace.recorder.Costs`.
 
     Attributes:
         blocks: instructions by block.

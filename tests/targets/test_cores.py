@@ -10,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 
 from edgekit.targets.board import Board
 from edgekit.targets.cores import CORES
-from edgekit.targets.cycles.pipeline import timing_of
+from edgekit.targets.cycles.pipelines.choice import timing_of
 from edgekit.targets.target import Target, target
 from edgekit.targets.toolchain import find_toolchain
 from tests.support.images import TOOLCHAINS

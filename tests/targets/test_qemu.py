@@ -17,8 +17,8 @@ from edgekit.targets import host, qemu
 from edgekit.targets.booted import BootedMachine
 from edgekit.targets.compiler import run_tool
 from edgekit.targets.cores import CORES
-from edgekit.targets.cycles import plugin
-from edgekit.targets.cycles.plugin import MAGIC, Ran, compile_plugin, join, read_trace
+from edgekit.targets.cycles.trace import qemu_plugin as plugin
+from edgekit.targets.cycles.trace.qemu_plugin import MAGIC, Ran, compile_plugin, join, read_trace
 from edgekit.targets.host import HostCompiler
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.library import Library

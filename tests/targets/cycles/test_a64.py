@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.targets.cycles.a64 import Decoder, described
-from edgekit.targets.cycles.a64_kinds import Kind
+from edgekit.targets.cycles.aarch64.instructions import Decoder, described
+from edgekit.targets.cycles.aarch64.kinds import Kind
 
 # text: kind, reads, writes; from the instructions' definitions (Arm ARM, C6 and C7).
 INSTRUCTIONS = {

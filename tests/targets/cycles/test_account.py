@@ -8,9 +8,9 @@ import pytest
 
 from edgekit.targets.cycles.account import AHEAD_BYTES, Accountant, count_instructions
 from edgekit.targets.cycles.costs import Causes, Count
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE
-from edgekit.targets.cycles.recorder import Step, TracedBlock
 from edgekit.targets.cycles.timed import Access, Timed, TimedBlock
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE
+from edgekit.targets.cycles.trace.recorder import Step, TracedBlock
 
 CODE = bytes(range(64))
 LOAD = Causes(issue=1, load=1)

@@ -13,9 +13,10 @@ import pytest
 
 from edgekit.errors import ToolchainMissingError
 from edgekit.targets.compiler import ZIG
-from edgekit.targets.cycles import compiled, native
-from edgekit.targets.cycles.compiled import compile_library
-from edgekit.targets.cycles.native import SOURCES, native_library
+from edgekit.targets.cycles.trace import compiled
+from edgekit.targets.cycles.trace import native_recorder as native
+from edgekit.targets.cycles.trace.compiled import compile_library
+from edgekit.targets.cycles.trace.native_recorder import SOURCES, native_library
 from edgekit.targets.host import host_compiler
 from tests.support.traces import FLASH, Script, flash, memory_of, record
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.targets.cycles.decode import Disassembler
-from edgekit.targets.cycles.instructions import Branch, Instruction, Kind
+from edgekit.targets.cycles.thumb.decode import Disassembler
+from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import Access
 from tests.support.thumb import ADDRESS, ENCODINGS, assembled
 

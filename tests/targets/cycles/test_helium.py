@@ -13,10 +13,10 @@ import pytest
 from edgekit.targets.c.kernel import KERNEL_FOLDER
 from edgekit.targets.cores import CORES
 from edgekit.targets.cycles.costs import Causes
-from edgekit.targets.cycles.mve import decode
-from edgekit.targets.cycles.mve_table import ROWS
-from edgekit.targets.cycles.pipeline import timing_of
-from edgekit.targets.cycles.thumb import ThumbDecoder, lengths
+from edgekit.targets.cycles.pipelines.choice import timing_of
+from edgekit.targets.cycles.thumb.decoder import ThumbDecoder, lengths
+from edgekit.targets.cycles.thumb.mve import decode
+from edgekit.targets.cycles.thumb.mve_table import ROWS
 from edgekit.targets.cycles.timed import Access, TimedBlock
 from edgekit.targets.image import TEMPLATE_FOLDER
 from tests.support.helium import FROM_LLVM, ask_llvm, assemble, examples, words

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import ToolchainMissingError
-from edgekit.targets.cycles import mca
-from edgekit.targets.cycles.mca import Mca, McaError, find_mca, newest_mca
-from edgekit.targets.cycles.processors import PROCESSORS
+from edgekit.targets.cycles.aarch64 import llvm_mca as mca
+from edgekit.targets.cycles.aarch64.llvm_mca import Mca, McaError, find_mca, newest_mca
+from edgekit.targets.cycles.aarch64.processors import PROCESSORS
 
 A72, A76 = PROCESSORS["cortex-a72"], PROCESSORS["cortex-a76"]
 

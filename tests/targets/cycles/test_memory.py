@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.targets.board import Board, Cache
 from edgekit.targets.cores import CORES, Memory
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE, MemorySimulation, MemoryTiming
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemorySimulation, MemoryTiming
 from edgekit.targets.target import of_board, target
 from tests.support.traces import FLASH, RAM, Script, cache, flash, memory_of, ram, record, stalls
 

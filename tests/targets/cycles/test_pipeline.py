@@ -9,7 +9,8 @@ import pytest
 from edgekit.errors import UnsupportedError
 from edgekit.targets.cores import CORES
 from edgekit.targets.cycles.costs import Causes
-from edgekit.targets.cycles.pipeline import Access, timing_of
+from edgekit.targets.cycles.pipelines.choice import timing_of
+from edgekit.targets.cycles.timed import Access
 from tests.support.thumb import ADDRESS, ENCODINGS, assembled, cycles, timed
 
 ARMV7 = ("cortex-m3", "cortex-m4", "cortex-m33")

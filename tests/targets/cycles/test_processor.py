@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from edgekit.errors import ToolchainMissingError, UnsupportedError
 from edgekit.targets.arm_cpu.cpus import CPUS
 from edgekit.targets.arm_cpu.machine import SharedMachine
-from edgekit.targets.cycles import processor as processor_module
-from edgekit.targets.cycles.a64 import Instruction, described
-from edgekit.targets.cycles.costs import BlockCost, Count, InstructionCost
-from edgekit.targets.cycles.mca import Mca, McaError, find_mca
-from edgekit.targets.cycles.processor import ProcessorTiming, mispredictions
-from edgekit.targets.cycles.processors import (
+from edgekit.targets.cycles.aarch64 import timing as processor_module
+from edgekit.targets.cycles.aarch64.instructions import Instruction, described
+from edgekit.targets.cycles.aarch64.llvm_mca import Mca, McaError, find_mca
+from edgekit.targets.cycles.aarch64.processors import (
     FORESEEN_ROUNDS,
     PROCESSORS,
     Processor,
     processor_of,
 )
-from edgekit.targets.cycles.steady import steady_cycles
+from edgekit.targets.cycles.aarch64.steady import steady_cycles
+from edgekit.targets.cycles.aarch64.timing import ProcessorTiming, mispredictions
+from edgekit.targets.cycles.costs import BlockCost, Count, InstructionCost
 from tests.support.shared import shared_of
 from tests.test_reference_models import INT8, emission_of, inputs_of, path_of
 

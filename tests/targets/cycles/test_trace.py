@@ -15,9 +15,9 @@ from unicorn import arm_const as arm
 from edgekit.errors import EdgekitError, EmulationError, ToolchainMissingError
 from edgekit.targets.board import Board, Cache
 from edgekit.targets.cores import Memory
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE, MemoryTiming
-from edgekit.targets.cycles.native import NativeRecorder, native_library
-from edgekit.targets.cycles.recorder import Recorder, Step, TracedBlock
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemoryTiming
+from edgekit.targets.cycles.trace.native_recorder import NativeRecorder, native_library
+from edgekit.targets.cycles.trace.recorder import Recorder, Step, TracedBlock
 from edgekit.targets.emulator import Emulator
 from edgekit.targets.image import build_image
 from edgekit.targets.target import of_board

@@ -277,8 +277,8 @@ agreement where they say something."""
 class HeliumTable:
     """Timing of a core that works through vectors 64 bits a cycle, in order.
 
-    What vectors take is in :mod:`edgekit.targets.cycles.mve_table`. Latencies are cycles from the
-    issue of an instruction to the earliest issue of one that uses its result.
+    What vectors take is in :mod:`edgekit.targets.cycles.thumb.mve_table`. Latencies are cycles from
+    the issue of an instruction to the earliest issue of one that uses its result.
 
     Attributes:
         vector: cycles for which a vector instruction occupies its pipe.

@@ -1,23 +1,21 @@
-"""Pipelines of the Cortex-M cores: cycles of basic blocks at zero wait states."""
+"""Which pipeline a core has."""
 
 from __future__ import annotations
 
 from edgekit.errors import UnsupportedError
 from edgekit.targets.cores import CORES, Core
-from edgekit.targets.cycles.dual_issue import DualIssue
-from edgekit.targets.cycles.helium import HeliumIssue
-from edgekit.targets.cycles.single_issue import SingleIssue
-from edgekit.targets.cycles.tables import DualIssueTable, HeliumTable, SingleIssueTable
-from edgekit.targets.cycles.timed import Access, Timed, TimedBlock, Timing
-
-__all__ = ["Access", "Timed", "TimedBlock", "Timing", "timing_of"]
+from edgekit.targets.cycles.pipelines.dual_issue import DualIssue
+from edgekit.targets.cycles.pipelines.helium_issue import HeliumIssue
+from edgekit.targets.cycles.pipelines.single_issue import SingleIssue
+from edgekit.targets.cycles.pipelines.tables import DualIssueTable, HeliumTable, SingleIssueTable
+from edgekit.targets.cycles.timed import Timing
 
 
 def timing_of(core: Core) -> Timing:
     """The pipeline of `core`.
 
     Raises:
-        UnsupportedError: There is no cycle table for it.
+        UnsupportedError: there is no cycle table for it.
     """
     if isinstance(core.cycles, SingleIssueTable):
         return SingleIssue(core.cycles)

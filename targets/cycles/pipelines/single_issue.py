@@ -2,7 +2,7 @@
 
 What one instruction takes depends on its neighbours only, so a block needs no state from before.
 The rules (Technical Reference Manuals, "Instruction set summary" and "Load/store timings"; figures
-in :mod:`edgekit.targets.cycles.tables`):
+in :mod:`edgekit.targets.cycles.pipelines.tables`):
 
 1. A single load overlaps with the single load or store behind it unless that one's address depends
    on the load; one cycle less. A store at a constant offset takes one cycle anyway, so nothing is
@@ -13,7 +13,7 @@ in :mod:`edgekit.targets.cycles.tables`):
 4. A floating-point result that the next instruction uses takes longer, except as an addend.
 5. Integer instructions run beside a floating-point division or root; the next floating-point
    instruction, and the end of the block, wait for it.
-6. A jump refills the pipeline; see :class:`~edgekit.targets.cycles.tables.Refill`.
+6. A jump refills the pipeline; see :class:`~edgekit.targets.cycles.pipelines.tables.Refill`.
 
 A saving is booked where the first of the two instructions stands, a wait where the second stands.
 """
@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from edgekit.targets.cycles.costs import Causes
-from edgekit.targets.cycles.decode import Disassembler
-from edgekit.targets.cycles.instructions import Branch, Instruction, Kind
-from edgekit.targets.cycles.tables import SingleIssueTable
+from edgekit.targets.cycles.pipelines.tables import SingleIssueTable
+from edgekit.targets.cycles.thumb.decode import Disassembler
+from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import NOTHING, Timed, TimedBlock
 
 _ROUNDED = (Kind.FLOAT, Kind.FLOAT_MULTIPLY_ADD, Kind.FLOAT_DIVIDE)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from edgekit.targets.cycles.a64 import Instruction
-from edgekit.targets.cycles.a64_kinds import Kind
-from edgekit.targets.cycles.processors import Processor, Use
+from edgekit.targets.cycles.aarch64.instructions import Instruction
+from edgekit.targets.cycles.aarch64.kinds import Kind
+from edgekit.targets.cycles.aarch64.processors import Processor, Use
 
 _SETTLING = 12
 """Repetitions before, and while, the growth of a chain is measured."""
@@ -24,8 +24,8 @@ def steady_cycles(block: Sequence[Instruction], processor: Processor) -> float:
 
     A chain of accumulations, and a unit that only one of them can have:
 
-    >>> from edgekit.targets.cycles.a64 import described
-    >>> from edgekit.targets.cycles.processors import PROCESSORS
+    >>> from edgekit.targets.cycles.aarch64.instructions import described
+    >>> from edgekit.targets.cycles.aarch64.processors import PROCESSORS
     >>> sums = [described("madd", f"w{i}, w8, w9, w{i}") for i in range(3)]
     >>> steady_cycles(sums, PROCESSORS["cortex-a72"])
     3.0

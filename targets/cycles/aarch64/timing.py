@@ -2,7 +2,7 @@
 
 Every distinct block is taken for repeated, and is given the cycles of its steady state: by llvm-mca
 where one is installed that has the processor's model, else by our approximation
-(:mod:`~edgekit.targets.cycles.steady`). No processor decodes more than a certain number of
+(:mod:`~edgekit.targets.cycles.aarch64.steady`). No processor decodes more than a certain number of
 instructions per cycle, which llvm-mca does not know. To that come wrong predictions, by rule:
 
 - A conditional branch, or one to an address in a register, is expected to go where it went most
@@ -23,13 +23,13 @@ from dataclasses import replace
 from typing import Self
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
-from edgekit.targets.cycles.a64 import Decoder, Instruction
-from edgekit.targets.cycles.a64_kinds import Kind
+from edgekit.targets.cycles.aarch64.instructions import Decoder, Instruction
+from edgekit.targets.cycles.aarch64.kinds import Kind
+from edgekit.targets.cycles.aarch64.llvm_mca import Mca, find_mca
+from edgekit.targets.cycles.aarch64.processors import FORESEEN_ROUNDS, Processor
+from edgekit.targets.cycles.aarch64.steady import steady_cycles
 from edgekit.targets.cycles.costs import BlockCost, Count
 from edgekit.targets.cycles.described import CycleModel
-from edgekit.targets.cycles.mca import Mca, find_mca
-from edgekit.targets.cycles.processors import FORESEEN_ROUNDS, Processor
-from edgekit.targets.cycles.steady import steady_cycles
 
 MEMORY = "first-level caches, always hit; no fetching, no bandwidth"
 """What memory is taken for, in words."""

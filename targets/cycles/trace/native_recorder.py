@@ -10,15 +10,15 @@ from functools import cache
 from typing import Any
 
 from edgekit.errors import EdgekitError, EmulationError
-from edgekit.targets.cycles.compiled import Sources, load
-from edgekit.targets.cycles.memory import (
+from edgekit.targets.cycles.trace.compiled import Sources, load
+from edgekit.targets.cycles.trace.memory import (
     DATA,
     INSTRUCTIONS,
     TICKS_PER_CYCLE,
     MemoryTiming,
     line_bytes,
 )
-from edgekit.targets.cycles.recorder import Costs, Place, TracedBlock, stray_access
+from edgekit.targets.cycles.trace.recorder import Costs, Place, TracedBlock, stray_access
 from edgekit.targets.host import host_compiler
 
 SOURCES = Sources(
@@ -131,7 +131,7 @@ _NO_CORE = CoreFunctions(0, 0, 0, 0, -1, 0, 0, -1)
 
 
 class NativeRecorder:
-    """Records one call, as :class:`edgekit.targets.cycles.recorder.Recorder` does.
+    """Records one call, as :class:`edgekit.targets.cycles.trace.recorder.Recorder` does.
 
     What `costs` raises is raised again by :meth:`finish`, and by :meth:`require_sound`.
 

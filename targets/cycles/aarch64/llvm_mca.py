@@ -20,7 +20,7 @@ from typing import Any
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
 from edgekit.targets.compiler import clean_environment
-from edgekit.targets.cycles.processors import Processor
+from edgekit.targets.cycles.aarch64.processors import Processor
 
 PACKAGE = "llvm-19 (Debian, Ubuntu)"
 """What provides it, for messages."""

@@ -9,9 +9,9 @@ at Arm, "approximate"). Rules, at zero wait states, as from tightly coupled memo
    the sum or difference with a constant (LLVM).
 2. A vector instruction occupies its pipe (memory, integer, multiply) for two cycles, one for each
    half of the vector. Instructions for other pipes issue meanwhile, and a dependent one follows
-   half by half, after :attr:`~edgekit.targets.cycles.mve_table.Row.latency` (LLVM). A store takes a
-   value of latency two a cycle earlier; addresses in a vector are needed four cycles earlier
-   (LLVM).
+   half by half, after :attr:`~edgekit.targets.cycles.thumb.mve_table.Row.latency` (LLVM). A store
+   takes a value of latency two a cycle earlier; addresses in a vector are needed four cycles
+   earlier (LLVM).
 3. Loads and stores of other registers use the same memory pipe, for one cycle (SLOTHY; LLVM keeps
    them apart); multiple ones for a cycle per 64 bits, in which nothing else issues (assumed).
 4. Scalar floating point uses the multiply pipe for one cycle; a quotient or root occupies it until
@@ -30,10 +30,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgekit.targets.cycles.costs import Causes
-from edgekit.targets.cycles.m55 import Operation, issued
-from edgekit.targets.cycles.mve_table import Pipe
-from edgekit.targets.cycles.tables import HeliumTable
-from edgekit.targets.cycles.thumb import ThumbDecoder
+from edgekit.targets.cycles.pipelines.helium_operations import Operation, issued
+from edgekit.targets.cycles.pipelines.tables import HeliumTable
+from edgekit.targets.cycles.thumb.decoder import ThumbDecoder
+from edgekit.targets.cycles.thumb.mve_table import Pipe
 from edgekit.targets.cycles.timed import NOTHING, Timed, TimedBlock
 
 _EITHER: tuple[Pipe, ...] = ("multiply", "integer")

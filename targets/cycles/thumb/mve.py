@@ -1,7 +1,7 @@
 """Decodes what Capstone 5 does not: Helium, low-overhead loops, conditional selects.
 
 By class: mnemonic, registers and the access to memory, not every constant. See
-:mod:`edgekit.targets.cycles.mve_table` for the encodings.
+:mod:`edgekit.targets.cycles.thumb.mve_table` for the encodings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from edgekit.targets.cycles.mve_table import ROWS, Pipe, Row
+from edgekit.targets.cycles.thumb.mve_table import ROWS, Pipe, Row
 from edgekit.targets.cycles.timed import Access
 
 VECTOR_BYTES = 16

@@ -2,7 +2,7 @@
 
 Every instruction issues in the earliest cycle, not before the one in front of it, in which its
 operands are there and the cycle has room for it. The rules follow measurements (source at
-:data:`~edgekit.targets.cycles.tables.CORTEX_M7`); of those there, the placing of 16-bit
+:data:`~edgekit.targets.cycles.pipelines.tables.CORTEX_M7`); of those there, the placing of 16-bit
 instructions, unaligned accesses, accesses beside the tightly coupled memory, and a full store
 buffer are left out.
 
@@ -35,9 +35,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from edgekit.targets.cycles.costs import Causes
-from edgekit.targets.cycles.decode import Disassembler
-from edgekit.targets.cycles.instructions import Branch, Instruction, Kind
-from edgekit.targets.cycles.tables import DualIssueTable, Latency
+from edgekit.targets.cycles.pipelines.tables import DualIssueTable, Latency
+from edgekit.targets.cycles.thumb.decode import Disassembler
+from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import NOTHING, Timed, TimedBlock
 
 _MULTIPLIES = (

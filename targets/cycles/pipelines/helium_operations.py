@@ -1,6 +1,6 @@
 """What the Cortex-M55's pipeline has to know of an instruction, scalar or vector.
 
-The rules behind it: :mod:`edgekit.targets.cycles.helium`.
+The rules behind it: :mod:`edgekit.targets.cycles.pipelines.helium_issue`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import math
 import re
 from dataclasses import dataclass
 
-from edgekit.targets.cycles.instructions import Branch, Instruction, Kind
-from edgekit.targets.cycles.mve import Helium
-from edgekit.targets.cycles.mve_table import Pipe
-from edgekit.targets.cycles.tables import HeliumTable
+from edgekit.targets.cycles.pipelines.tables import HeliumTable
+from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
+from edgekit.targets.cycles.thumb.mve import Helium
+from edgekit.targets.cycles.thumb.mve_table import Pipe
 from edgekit.targets.cycles.timed import Access
 
 NO_REGISTERS: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from edgekit.errors import EmulationError
-from edgekit.targets.cycles.memory import TICKS_PER_CYCLE, MemorySimulation, MemoryTiming
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemorySimulation, MemoryTiming
 
 Place = tuple[int, int]
 """Address and bytes of a block; 0 bytes for where a call returns to."""

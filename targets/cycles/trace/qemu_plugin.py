@@ -17,8 +17,8 @@ from pathlib import Path
 
 from edgekit.errors import EdgekitError, EmulationError, ToolchainMissingError
 from edgekit.targets.compiler import run_tool
-from edgekit.targets.cycles.recorder import TracedBlock
-from edgekit.targets.cycles.thumb import ThumbDecoder, lengths
+from edgekit.targets.cycles.thumb.decoder import ThumbDecoder, lengths
+from edgekit.targets.cycles.trace.recorder import TracedBlock
 from edgekit.targets.host import host_compiler
 
 SOURCE = Path(__file__).parent / "native" / "qemu_plugin.c"

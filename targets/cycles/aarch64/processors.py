@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from edgekit.errors import UnsupportedError
-from edgekit.targets.cycles.a64_kinds import Kind
+from edgekit.targets.cycles.aarch64.kinds import Kind
 
 
 @dataclass(frozen=True)

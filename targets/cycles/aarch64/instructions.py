@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import capstone
 
-from edgekit.targets.cycles.a64_kinds import Kind, integer_kind, vector_kind
+from edgekit.targets.cycles.aarch64.kinds import Kind, integer_kind, vector_kind
 
 FLAGS = "nzcv"
 """The condition flags, as a register."""

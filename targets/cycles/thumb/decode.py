@@ -22,7 +22,7 @@ from capstone.arm_const import (
     ARM_OP_REG,
 )
 
-from edgekit.targets.cycles.instructions import Branch, Instruction, Kind
+from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import Access
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgekit.targets.cycles.decode import Disassembler
-from edgekit.targets.cycles.instructions import Instruction
-from edgekit.targets.cycles.mve import Helium, decode
+from edgekit.targets.cycles.thumb.decode import Disassembler
+from edgekit.targets.cycles.thumb.instructions import Instruction
+from edgekit.targets.cycles.thumb.mve import Helium, decode
 
 _NO_OPERATION = bytes.fromhex("aff30080")
 """NOP of 32 bits."""

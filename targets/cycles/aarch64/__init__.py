@@ -1,0 +1,1 @@
+"""AArch64 code on application processors: llvm-mca, and an approximation without it."""

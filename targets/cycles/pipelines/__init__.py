@@ -1,0 +1,1 @@
+"""The pipelines of the Cortex-M cores: tables, and what they make of a block."""
