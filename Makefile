@@ -42,6 +42,7 @@ wheel: setup ## Build the wheel and test it from another folder, without torch
 
 results: setup ## Measure again and render the README's tables (two hours; needs the data; IMAGES=… for cycles)
 	$(BIN)/python benchmarks/reference_models.py
+	$(BIN)/python benchmarks/boards.py
 	$(if $(IMAGES),$(BIN)/python benchmarks/cycles.py --images $(IMAGES))
 	$(BIN)/python benchmarks/host_latency.py
 	$(BIN)/python benchmarks/har_wisdm.py

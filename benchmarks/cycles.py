@@ -7,8 +7,10 @@
 
 Kinds of rows: ``micro-kernel``, a few instructions at zero wait states, counted by hand from
 manuals; ``flash``, the same from flash with 0, 2 and 5 wait states; ``published``, networks that
-others measured on boards. `error` is relative, modelled / expected - 1; where a manual gives a
-range, what is expected is the figure within it that is nearest to the modelled one.
+others measured on boards. `error` is relative, modelled / expected - 1. Where a manual gives a
+range, `expected` is [lowest, highest], and the error null if the modelled figure lies within.
+`assumed` marks counts by the table of another core: the model has that table as well, so that they
+agree by construction.
 
 The published cases need images of other people's code (see ``published.py``). Without them a file
 that has such rows is left alone.
@@ -66,7 +68,7 @@ def counted(
 ) -> Row:
     """The row of a kernel that was counted by hand."""
     modelled = got[kernel.name]
-    expected = hand.nearest(modelled)
+    error = hand.error(modelled)
     return {
         "kind": kind,
         "case": kernel.name,
@@ -74,9 +76,10 @@ def counted(
         "board": None if where.board is None else where.name,
         "unit": "cycles per copy or round",
         "modelled": round(modelled, 4),
-        "expected": expected,
+        "expected": hand.low if hand.is_exact else [hand.low, hand.high],
         "source": hand.why,
-        "error": round(modelled / expected - 1, 4),
+        "error": round(error, 4) if hand.is_exact or error else None,
+        "assumed": hand.is_assumed,
     }
 
 

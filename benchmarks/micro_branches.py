@@ -27,6 +27,21 @@ BRANCHES = (
         setup="cmp r0, r0",
     ),
     MicroKernel(
+        "forward_taken",
+        "a loop around a conditional branch forward that is always taken",
+        "cmp r0, r0\nbeq 2f\nmov r3, r4\n2:",
+        hands(
+            m0plus=exactly(6, "M0+ table: CMP 1, B<cc> 2, SUBS 1, B<cc> 2"),
+            **alike(6, f"CMP 1, SUBS 1; {IMMEDIATE}: 2 each"),
+            m7=exactly(
+                2,
+                "M7 notes: 'Predicted (any direction and length) taken branch' issues beside "
+                "another instruction: four instructions, two of them branches",
+            ),
+        ),
+        is_loop=True,
+    ),
+    MicroKernel(
         "countdown",
         "an empty loop",
         "",

@@ -40,19 +40,27 @@ class Hand:
         low: fewest cycles.
         high: most cycles; the same where the manual leaves nothing open.
         why: how the count comes about, with its sources.
+        is_assumed: whether it is another core's, for want of figures of this one.
     """
 
     low: float
     high: float
     why: str
+    is_assumed: bool = False
 
-    def nearest(self, cycles: float) -> float:
-        """The figure within the range that is nearest to `cycles`.
+    def error(self, cycles: float) -> float:
+        """Relative distance of `cycles` from the count; 0 anywhere within a range.
 
-        >>> Hand(3, 5, "").nearest(7), Hand(3, 5, "").nearest(4)
-        (5, 4)
+        >>> Hand(4, 5, "").error(6), Hand(3, 5, "").error(4)
+        (0.2, 0.0)
         """
-        return min(max(cycles, self.low), self.high)
+        nearest = min(max(cycles, self.low), self.high)
+        return round(cycles / nearest - 1, 9)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the count is one figure."""
+        return self.low == self.high
 
 
 def exactly(cycles: float, why: str) -> Hand:
@@ -167,6 +175,8 @@ def _steady(kernel: MicroKernel, emulator: Emulator) -> float:
 
 def _cycles(emulator: Emulator, symbol: str, rounds: int) -> float:
     addresses = emulator.symbol("ek_arena"), rounds, emulator.symbol("micro_constants")
+    # The fewer rounds must not fill caches for the more.
+    emulator.empty_caches()
     _, count = emulator.count(symbol, *addresses)
     assert count.cycles is not None
     return count.cycles

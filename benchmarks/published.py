@@ -124,8 +124,10 @@ def row(published: Published, folder: Path) -> dict[str, Any]:
     with np.load(folder / f"{published.case}.npz") as arrays:
         x, y = arrays["x"], arrays["y"]
     with Emulator(where, Elf.read(folder / f"{published.case}.elf")) as emulator:
-        emulator.write(emulator.symbol("pub_input"), x.tobytes())
-        _, count = emulator.count("pub_step", 0)
+        # What was published is the mean of many runs: caches hold what the run before left.
+        for _ in range(2):
+            emulator.write(emulator.symbol("pub_input"), x.tobytes())
+            _, count = emulator.count("pub_step", 0)
         got = np.frombuffer(emulator.read(emulator.symbol("pub_output"), y.nbytes), y.dtype)
     assert count.cycles is not None
     equal = float(np.mean(got.reshape(y.shape) == y))

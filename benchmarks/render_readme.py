@@ -265,16 +265,39 @@ def cycles() -> str:
     table = []
     for kind, core in dict.fromkeys((r["kind"], r["core"]) for r in rows):
         own = [r for r in rows if (r["kind"], r["core"]) == (kind, core)]
-        errors = [r["error"] for r in own]
+        errors = [r["error"] for r in own if r["error"] is not None]
+        assumed = ", those of the M4 assumed" if any(r.get("assumed") for r in own) else ""
         table.append(
             {
-                "compared with": CYCLE_KINDS[kind],
+                "compared with": CYCLE_KINDS[kind] + assumed,
                 "core": core.removeprefix("cortex-").replace("plus", "+").upper(),
                 "cases": len(own),
+                "within a manual's range": sum(r["error"] is None for r in own) or None,
                 "lowest error": f"{min(errors):+.1%}",
                 "highest error": f"{max(errors):+.1%}",
             }
         )
+    return rows_as(table, Format.MD)
+
+
+def boards() -> str:
+    """Modelled latency of the reference networks on every board, and estimated energy."""
+    rows = read_rows("boards")
+    table = []
+    for board in dict.fromkeys(r["board"] for r in rows):
+        own = {r["model"]: r for r in rows if r["board"] == board}
+        first = own["kws_dscnn_int8"]
+        line: dict[str, Any] = {"board": board, "MHz": first["clock_hz"] / 1e6}
+        for model, entry in own.items():
+            name = model.split("_")[0].upper()
+            line[f"{name} ms"] = float(f"{entry['latency_ms']:.3g}") if entry["fits"] else "no room"
+        low, high = first["energy_low_uj"], first["energy_high_uj"]
+        line["KWS mJ (estimated)"] = None
+        if first["energy_uj"] is not None:
+            line["KWS mJ (estimated)"] = (
+                f"{first['energy_uj'] / 1000:.2g} ({low / 1000:.2g}…{high / 1000:.2g})"
+            )
+        table.append(line)
     return rows_as(table, Format.MD)
 
 
@@ -365,6 +388,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "study": study,
     "quantizers": quantizers,
     "cycles": cycles,
+    "boards": boards,
 }
 
 

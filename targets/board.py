@@ -9,6 +9,7 @@ A board is one TOML file (``targets/microcontroller/boards/<name>.toml``, or the
     fpu = "fpv4-sp-d16"          # optional, the core's default
     clock_hz = 168_000_000
     timing_source = "where wait states, lines and caches are from; the configuration assumed"
+    timing_basis = "documented"  # documented | derived | assumed; optional, then assumed
 
     [[memory]]                   # fastest data memory first
     name = "flash"
@@ -44,11 +45,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgekit.targets.checks import (
     integer_problems,
     is_positive,
+    is_text,
     key_problems,
     name_problems,
     read_table,
@@ -61,10 +64,23 @@ from edgekit.targets.memory_checks import cache_problems, memory_problems
 
 BOARD_FOLDER = Path(__file__).parent / "microcontroller" / "boards"
 
+SLOWEST_CLOCK_HZ = 32_000
+"""Of a watch crystal; less is a clock in another unit."""
 FASTEST_CLOCK_HZ = 2_000_000_000
 
 SAME_POWER = 0.05
 """How far power may be from energy per cycle times clock, relatively: both are rounded."""
+
+DOCUMENTED, DERIVED, ASSUMED = "documented", "derived", "assumed"
+
+TIMING_BASES: Mapping[str, str] = MappingProxyType(
+    {
+        DOCUMENTED: "as documented, the configuration assumed",
+        DERIVED: "derived from documents of the parts, not documented",
+        ASSUMED: "assumed, at least in part",
+    }
+)
+"""What a board's wait states, lines and caches can be, in words that stand before them."""
 
 FILE_KEYS = {"memories": "memory", "caches": "cache"}
 """What a file calls a board's fields, where it differs: one table each."""
@@ -133,6 +149,8 @@ class Board:
         caches: between the core and the memories.
         timing_source: where the memories' wait states and the caches are from, and which
             configuration of the part is assumed; empty where the board says nothing of them.
+        timing_basis: key of :data:`TIMING_BASES`: what those figures are. A board that does not
+            say so has assumed ones.
         power: what is known, None where there is no trustworthy figure.
 
     Raises:
@@ -148,6 +166,7 @@ class Board:
     fpu: str = ""
     caches: tuple[Cache, ...] = ()
     timing_source: str = ""
+    timing_basis: str = ASSUMED
     power: Power | None = None
 
     def __post_init__(self) -> None:
@@ -155,6 +174,15 @@ class Board:
         refuse(str(self.name), board_problems(fields))
         if not self.fpu:
             object.__setattr__(self, "fpu", CORES[self.core].fpu().name)
+
+    @property
+    def timing_words(self) -> str:
+        """What the wait states, lines and caches are worth.
+
+        >>> load_board(BOARD_FOLDER / "rp2040.toml").timing_words
+        'derived from documents of the parts, not documented'
+        """
+        return TIMING_BASES[self.timing_basis]
 
 
 def load_board(path: Path) -> Board:
@@ -199,7 +227,7 @@ def board_problems(board: Mapping[str, Any]) -> list[str]:
     problems = key_problems(Board, board, shown_as=FILE_KEYS)
     problems += text_problems(board, "vendor", "mcu") + name_problems(board)
     problems += _core_problems(board)
-    problems += integer_problems(board, "clock_hz", 1, FASTEST_CLOCK_HZ)
+    problems += _clock_problems(board)
     memories = board.get("memory")
     if "memory" in board:
         problems += memory_problems(memories)
@@ -214,6 +242,14 @@ def board_problems(board: Mapping[str, Any]) -> list[str]:
 def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
     """A table with tuples in place of lists."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+
+def _clock_problems(board: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the clock, with a hint where it seems to be in another unit."""
+    problems = integer_problems(board, "clock_hz", SLOWEST_CLOCK_HZ, FASTEST_CLOCK_HZ)
+    in_hertz = "; it is in Hz: 100 MHz is 100_000_000"
+    slow = is_positive(board.get("clock_hz")) and board["clock_hz"] < SLOWEST_CLOCK_HZ
+    return [problem + in_hertz * slow for problem in problems]
 
 
 def _core_problems(board: Mapping[str, Any]) -> list[str]:
@@ -235,11 +271,16 @@ def _core_problems(board: Mapping[str, Any]) -> list[str]:
 
 
 def _timing_source_problems(board: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the words about where the timing is from."""
-    source = board.get("timing_source", "")
-    if source == "":
-        return []
-    return text_problems(board, "timing_source")
+    """What is wrong with where the timing is from, and with what it is."""
+    source, basis = board.get("timing_source", ""), board.get("timing_basis", ASSUMED)
+    problems = [] if source == "" else text_problems(board, "timing_source")
+    if not is_text(basis) or basis not in TIMING_BASES:
+        problems.append(
+            f"timing_basis: must be one of {', '.join(TIMING_BASES)}, not {shown(basis)}"
+        )
+    elif basis != ASSUMED and source == "":
+        problems.append(f"timing_source: missing; a {basis} timing has a source")
+    return problems
 
 
 def _power_problems(power: Any, clock_hz: Any) -> list[str]:

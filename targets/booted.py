@@ -10,8 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.bench.costs import CycleModel
 from edgekit.targets.cycles.costs import Count
-from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.described import in_order_model
+from edgekit.targets.cycles.trace.memory import FREE
 from edgekit.targets.fresh import FreshMachine
 from edgekit.targets.image import STACK_BYTES, LinkedImage, build_image
 from edgekit.targets.library import Library
@@ -79,12 +81,9 @@ class BootedMachine(FreshMachine):
     @property
     def cycle_model(self) -> CycleModel | None:
         """What the cycles of :meth:`count_layers` are modelled with."""
-        core = self._target.cortex
-        if core.cycles is None:
+        if self._target.cortex.cycles is None:
             return None
-        return CycleModel(
-            core.name, f"in order, pipeline and hazards of {core.name}", "zero wait states"
-        )
+        return in_order_model(self._target, FREE)
 
     def count_layers(self, record: Sequence[bytes]) -> tuple[Count, ...]:
         """Boot, run over one record, and say what each layer took; see :func:`trace_image`.

@@ -9,7 +9,8 @@ CPU model, even with the hard-float ABI, unless one is named (``cortex_m4`` comp
 to zero whatever FPSCR says, while GCC 12 vectorises float loops at -O2: the M55 is compiled with
 integer Helium and scalar floating point, which rounds like every other core.
 
-Cycles come from the tables in :mod:`edgekit.targets.cycles.pipelines.tables`.
+Cycles come from the tables in :mod:`edgekit.targets.cycles.pipelines.tables` and, of the M55, in
+:mod:`edgekit.targets.cycles.pipelines.helium_table`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import MappingProxyType
 
 import unicorn.arm_const as unicorn
 
-from edgekit.targets.cycles.pipelines import tables
+from edgekit.targets.cycles.pipelines import helium_table, tables
 
 MEMORY_KINDS = ("flash", "ram", "itcm", "dtcm")
 PROGRAM_KINDS = ("flash", "itcm")
@@ -270,7 +271,7 @@ CORES: Mapping[str, Core] = MappingProxyType(
                 memories=_MPS3_AN547,
                 unicorn_model=None,
                 qemu=QemuMachine("mps3-an547", _MPS3_AN547, 32_000_000),
-                cycles=tables.CORTEX_M55,
+                cycles=helium_table.CORTEX_M55,
             ),
         )
     }

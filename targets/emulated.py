@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from edgekit.bench.costs import CycleModel
 from edgekit.targets.cycles.costs import Count
-from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.elf import Elf
 from edgekit.targets.emulator import Emulator
 from edgekit.targets.library import Library
@@ -160,6 +160,16 @@ class EmulatedMachine(CalledMachine):
             weights=elf.symbols.get("ek_weights_blob", 0),
             build=build,
         )
+
+    def reset(self) -> None:
+        """Set the state to its initial values, and empty the caches, as a run begins."""
+        super().reset()
+        self.emulator.empty_caches()
+
+    def count_run(self) -> Count:
+        """Like :meth:`run`, with what it cost; it begins with empty caches."""
+        self.emulator.empty_caches()
+        return super().count_run()
 
     @property
     def cycle_model(self) -> CycleModel:

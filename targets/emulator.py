@@ -16,11 +16,12 @@ from typing import Any, Self
 import unicorn
 from unicorn import arm_const as arm
 
+from edgekit.bench.costs import CycleModel
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.cores import Memory
 from edgekit.targets.cycles.account import Accountant
 from edgekit.targets.cycles.costs import Count
-from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.described import in_order_model
 from edgekit.targets.cycles.pipelines.choice import timing_of
 from edgekit.targets.cycles.trace.memory import MemoryTiming
 from edgekit.targets.elf import Elf
@@ -37,6 +38,7 @@ from edgekit.targets.tracing import (
     WRITE,
     BlockTrace,
     Refused,
+    kept_memory,
 )
 
 _PAGE = 4096
@@ -89,7 +91,8 @@ class Emulator:
         self._target = target
         self._elf = elf
         self._accountant = Accountant(timing_of(core), self._code, elf.function_at)
-        self._memory = MemoryTiming.of(target)
+        self._memory_timing = MemoryTiming.of(target)
+        self._memory = kept_memory(self._memory_timing)
         self._timeout_s = timeout_s
         self._instruction_limit = instruction_limit
         self._refused: Refused | None = None
@@ -138,7 +141,7 @@ class Emulator:
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
         """Like :meth:`call`, with what it cost; some thirty times slower.
 
-        Buffers and caches of the memories are empty when the call begins.
+        Buffers and caches of the memories are as the counted call before left them.
         """
         trace = BlockTrace(
             self._uc,
@@ -152,11 +155,14 @@ class Emulator:
             result = self._run(function, arguments, self._timeout_s)
         return result, self._accountant.count(trace.blocks(self._return))
 
+    def empty_caches(self) -> None:
+        """Let the next counted call find buffers and caches of the memories empty."""
+        self._memory.empty()
+
     @property
     def cycle_model(self) -> CycleModel:
         """What the cycles of counted calls come from."""
-        core = self._target.cortex.name
-        return CycleModel(core, f"in order, pipeline and hazards of {core}", self._memory.words)
+        return in_order_model(self._target, self._memory_timing.words)
 
     def stack_bytes(self, function: str | int, *arguments: int) -> int:
         """Call a function; returns the bytes of stack that it used at its deepest."""
@@ -285,9 +291,19 @@ class Emulator:
         return EmulationError(f"{start}: no return in time, stopped {where}", pc)
 
     def _code(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes of a program memory."""
-        inside = (m for m in self._target.memories if m.origin <= address < m.end)
-        return self.read(address, min(size, next(inside).end - address))
+        """`size` bytes of code.
+
+        Raises:
+            EmulationError: they are not all in one memory.
+        """
+        for memory in self._target.memories:
+            if memory.origin <= address and address + size <= memory.end:
+                return self.read(address, size)
+        raise EmulationError(
+            f"{size} bytes of code at {address:#010x} are in no memory of {self._target.name}; "
+            "their cycles cannot be counted",
+            address,
+        )
 
 
 def page_runs(

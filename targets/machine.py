@@ -63,7 +63,10 @@ class CountingMachine(Machine, Protocol):
     """A machine that sees every instruction and the whole stack."""
 
     def count_layer(self, index: int) -> Count:
-        """Like :meth:`Machine.layer`; returns what it took."""
+        """Like :meth:`Machine.layer`; returns what it took.
+
+        What it leaves in caches the next layer finds there, until :meth:`Machine.reset`.
+        """
 
     def stack_bytes(self) -> int:
         """Like :meth:`Machine.run`; returns the bytes of stack that it used at its deepest."""

@@ -16,6 +16,8 @@ MOST_WAIT_STATES = 255
 LINE_BYTES = (2, 256)
 """Narrowest and widest line; the smallest instruction has two bytes."""
 CACHE_BYTES = 1 << 24
+CACHE_LINES = 1 << 16
+"""Each line is simulated; the second-level caches of large cores have no more."""
 
 SERVES = ("instructions", "data", "both")
 TIGHTLY_COUPLED = ("itcm", "dtcm")
@@ -160,6 +162,11 @@ def _size_problems(cache: Mapping[str, Any], where: str) -> list[str]:
         problems.append(f"{where}line_bytes: {_power_of_two(*LINE_BYTES)}, not {shown(line)}")
     if problems or size is None or line is None or ways is None:
         return problems
+    if size // line > CACHE_LINES:
+        problems.append(
+            f"{where}bytes: {size:,} are {size // line:,} lines of {line} bytes, "
+            f"more than {CACHE_LINES:,}"
+        )
     sets, rest = divmod(size, line * ways)
     if rest or not _is_power_of_two(sets, 1, CACHE_BYTES):
         problems.append(

@@ -43,7 +43,6 @@ TIMEOUT_S = 600.0
 _TRACE = "trace.bin"
 _FIRST_API = 1
 _LOADING_S = 60
-
 _TICKS_OVERFLOWN = 0xFFFFFFFF
 _NANOSECONDS = 1_000_000_000
 
@@ -171,7 +170,7 @@ def trace_image(
     elf = Elf.read(path)
     layers = [elf.symbols[layer.symbol] & ~1 for layer in library.layers]
     callers = _callers(elf, [library.symbol(name) for name in ("step", "run")])
-    options = plugin_options(_plugin(), _TRACE, layers=layers, callers=callers)
+    options = plugin_options(tracing_plugin(), _TRACE, layers=layers, callers=callers)
     files = _boot(path, library, target, [record], options=options, timeout_s=timeout_s)
     trace = read_trace(files.trace, len(layers))
     if trace.out_of_order or trace.entered != len(layers):
@@ -257,22 +256,45 @@ def qemu_version() -> str:
 
     Raises:
         ToolchainMissingError: QEMU is not installed.
+        EmulationError: it does not say, or does not end.
     """
     if shutil.which(QEMU) is None:
         raise ToolchainMissingError(f"{QEMU} not found; install {PACKAGE}")
-    done = subprocess.run(
-        (QEMU, "--version"), capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout.splitlines()[0]
+    if not (words := _asked("--version").stdout.splitlines()):
+        raise EmulationError(f"{QEMU} does not say its version")
+    return words[0]
+
+
+def _asked(*options: str) -> subprocess.CompletedProcess[str]:
+    """What a QEMU says that boots nothing, in a folder of its own, and is told to quit.
+
+    Raises:
+        EmulationError: it does not end.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        try:
+            return subprocess.run(
+                (QEMU, *options),
+                cwd=folder,
+                input="quit\n",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_LOADING_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EmulationError(f"{QEMU}: still running after {_LOADING_S} s") from error
 
 
 @cache
-def _plugin() -> Path:
+def tracing_plugin() -> Path:
     """Our plugin, compiled for the version of the plugin interface that this QEMU has.
 
     Raises:
         ToolchainMissingError: QEMU is not installed, or there is no compiler.
         UnsupportedError: QEMU cannot load plugins, or not this one; its words.
+        EmulationError: it does not end.
     """
     qemu_version()
     refusal = _refusal(api := _FIRST_API)
@@ -290,17 +312,7 @@ def _plugin() -> Path:
 def _refusal(api: int) -> str | None:
     """What QEMU says against our plugin for a version of the interface, None if it loads it."""
     options = plugin_options(compile_plugin(api), _TRACE, layers=(), callers=())
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        done = subprocess.run(
-            (QEMU, "-machine", "none", "-display", "none", "-monitor", "stdio", *options),
-            cwd=folder,
-            input="quit\n",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_LOADING_S,
-            check=False,
-        )
+    done = _asked("-machine", "none", "-display", "none", "-monitor", "stdio", *options)
     return None if done.returncode == 0 else done.stderr.strip()
 
 

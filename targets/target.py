@@ -97,6 +97,13 @@ class Target:
         return frozenset() if self.core is None else self.core.all_features(self.fpu)
 
     @property
+    def has_cycle_model(self) -> bool:
+        """Whether there is a model of its core's or its processor's cycles."""
+        if self.cpu is not None:
+            return self.cpu.processor is not None
+        return self.core is not None and self.core.cycles is not None
+
+    @property
     def program_bytes(self) -> int:
         """Room for code and constants: flash; tightly coupled memory where there is none."""
         flash = sum(m.bytes for m in self.memories if m.kind == "flash")
@@ -144,11 +151,7 @@ def builtin_targets() -> Mapping[str, Target]:
         for core in CORES.values()
     ]
     boards = [of_board(load_board(path)) for path in sorted(BOARD_FOLDER.glob("*.toml"))]
-    cpus = [
-        Target(cpu.name, ARM_CPU, cpu.description, cpu=cpu)
-        for cpu in CPUS.values()
-        if cpu.is_generic
-    ]
+    cpus = [Target(cpu.name, ARM_CPU, cpu.description, cpu=cpu) for cpu in CPUS.values()]
     computers = [
         of_computer(load_computer(path)) for path in sorted(COMPUTER_FOLDER.glob("*.toml"))
     ]

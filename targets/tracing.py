@@ -1,5 +1,8 @@
 """What every emulated core here has in common: refused accesses in words, recording by blocks.
 
+Where the costs of code are known, blocks end at branches, wherever the emulator cuts the code. Else
+they are what the emulator takes for blocks.
+
 Instructions are counted by executed basic blocks, so that those an IT block skips count too, as the
 core issues them; a hook per instruction would miss them.
 """
@@ -15,7 +18,8 @@ import unicorn
 from unicorn.unicorn_py3.unicorn import uclib
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
-from edgekit.targets.cycles.trace.memory import MemoryTiming
+from edgekit.targets.cycles.trace.memory import MemorySimulation, MemoryTiming
+from edgekit.targets.cycles.trace.native_memory import NativeMemory
 from edgekit.targets.cycles.trace.native_recorder import (
     CoreFunctions,
     NativeRecorder,
@@ -74,23 +78,35 @@ class Mark(NamedTuple):
     bit: int
 
 
+KeptMemory = NativeMemory | MemorySimulation
+"""The memories of a core, from one counted call to the next."""
+
+
+def kept_memory(timing: MemoryTiming) -> KeptMemory:
+    """Empty memories, in C where this machine has a compiler."""
+    library = native_library()
+    return MemorySimulation(timing) if library is None else NativeMemory(library, timing)
+
+
 class BlockTrace:
     """Records the blocks that a core executes, as a context around a call.
 
     With costs, also what they read and wrote, and with a memory, what they waited for. The hooks
     are C where this machine has a compiler (with costs some thirty times slower than without
-    recording), else Python (two thousand times); the figures are the same.
+    recording), else Python (two thousand times); the figures are the same. What the trace holds is
+    released when it is read out, or the call fails.
 
     Args:
         uc: the core.
         instruction_limit: stops the core some time after so many instructions.
         pc_register: unicorn's number of the program counter.
         costs: what code takes without waiting; None to only count blocks.
-        memory: what code waits for; None for nothing.
+        memory: what code waits for, as the calls before left it; None for nothing.
         mark: for cores with two instruction sets.
         it_register: unicorn's number of the register that holds the state of IT blocks; None for
             cores without. Accesses can only be recorded where it is right, see ``native/hooks.c``.
-        native: whether to use C where there is a compiler.
+        native: whether to use C where there is a compiler; it is what `memory` is made of, if that
+            is given.
 
     Raises:
         ToolchainMissingError: costs are wanted of a unicorn that is too old to tell them.
@@ -103,7 +119,7 @@ class BlockTrace:
         *,
         pc_register: int,
         costs: Costs | None = None,
-        memory: MemoryTiming | None = None,
+        memory: KeptMemory | None = None,
         mark: Mark | None = None,
         it_register: int | None = None,
         native: bool = True,
@@ -115,8 +131,11 @@ class BlockTrace:
             )
         self._uc = uc
         self._hooks: _PythonHooks | _NativeHooks
-        library = native_library() if native else None
-        if library is None:
+        library = native_library() if native and memory is None else None
+        if isinstance(memory, NativeMemory):
+            library = memory.library
+        if library is None or isinstance(memory, MemorySimulation):
+            assert not isinstance(memory, NativeMemory)
             recorder = Recorder(instruction_limit, costs=costs, memory=memory)
             accesses = costs is not None
             self._hooks = _PythonHooks(uc, recorder, pc_register, mark, it_register, accesses)
@@ -148,12 +167,21 @@ class BlockTrace:
     ) -> None:
         self._hooks.remove()
         self._uc.ctl_flush_tb()
-        # What went wrong in a hook is why the call did not return.
-        self._hooks.require_sound()
+        try:
+            # What went wrong in a hook is why the call did not return.
+            self._hooks.require_sound()
+        except BaseException:
+            self._hooks.close()
+            raise
+        if error is not None:
+            self._hooks.close()
 
     def blocks(self, end: int) -> tuple[TracedBlock, ...]:
-        """Every executed block; the last was followed by `end`."""
-        return self._hooks.recorder.finish(end)
+        """Every executed block; the last was followed by `end`. To be asked once."""
+        try:
+            return self._hooks.recorder.finish(end)
+        finally:
+            self._hooks.close()
 
 
 class _PythonHooks:
@@ -189,6 +217,9 @@ class _PythonHooks:
     def require_sound(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def close(self) -> None:
+        """Nothing is held outside Python."""
 
     def _on_block(self, uc: Any, address: int, size: int, _: Any) -> None:
         if self._mark is not None:
@@ -245,6 +276,9 @@ class _NativeHooks:
 
     def require_sound(self) -> None:
         self.recorder.require_sound()
+
+    def close(self) -> None:
+        self.recorder.close()
 
 
 def _words(version: tuple[int, ...]) -> str:

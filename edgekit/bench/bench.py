@@ -22,12 +22,13 @@ from edgekit.bench.report import (
     Accuracy,
     Agreement,
     Preprocessing,
+    Provenances,
     Report,
     Role,
     Run,
     now,
 )
-from edgekit.bench.runners.base import Runner
+from edgekit.bench.runners.base import Cost, Runner
 from edgekit.bench.samples import Samples
 from edgekit.bench.subject import Port, Subject
 
@@ -185,10 +186,16 @@ def _run(
             toolchain=runner.toolchain,
             toolchain_version=runner.toolchain_version,
             flags=runner.flags,
-            provenance=cost.provenance,
+            provenance=_provenances(cost),
             warnings=(*runner.notes, *cost.warnings),
         )
         return run, right
+
+
+def _provenances(cost: Cost) -> Provenances:
+    """How the figures came about; times of layers, where there are any, by a clock."""
+    timed = any(layer.latency_ms is not None for layer in cost.layers)
+    return replace(cost.provenance, layers_latency_ms="measured" if timed else None)
 
 
 def _agreement(subject: Subject, runner: Runner, vectors: Mapping[str, Array]) -> Agreement | None:

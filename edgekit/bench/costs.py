@@ -1,4 +1,4 @@
-"""What an inference costs, taken apart: by layer, by function, by cause; and in energy.
+"""What an inference costs, taken apart: by layer, by function, by cause.
 
 Cycles come from a model of a core and its memory. How far that can be trusted stands beside them:
 the model's version, and how far it was off where a latency was published.
@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from edgekit.bench.fields import Count, Quantity, Real
-from edgekit.bench.protocol import Provenance
 
 TOLERANCE = 1e-6
 """Relative difference at which sums of rounded parts are still the whole."""
@@ -22,7 +21,7 @@ the compiler's and the C library's."""
 
 
 @dataclass(frozen=True)
-class CycleCauses:
+class Causes:
     """Why cycles pass. The sum is the number of cycles.
 
     Attributes:
@@ -44,16 +43,32 @@ class CycleCauses:
     def total(self) -> float:
         """All of them.
 
-        >>> CycleCauses(issue=4, fetch=1.5).total
-        5.5
+        >>> (Causes(issue=4, fetch=1.5) * 2).total
+        11.0
         """
         return self.issue + self.arithmetic + self.load + self.fetch + self.branch
 
-    def __add__(self, other: CycleCauses) -> CycleCauses:
-        return CycleCauses(*(getattr(self, c) + getattr(other, c) for c in CAUSES))
+    def __add__(self, other: Causes) -> Causes:
+        # Written out: every instruction of a trace is summed up here.
+        return Causes(
+            self.issue + other.issue,
+            self.arithmetic + other.arithmetic,
+            self.load + other.load,
+            self.fetch + other.fetch,
+            self.branch + other.branch,
+        )
+
+    def __mul__(self, times: float) -> Causes:
+        return Causes(
+            times * self.issue,
+            times * self.arithmetic,
+            times * self.load,
+            times * self.fetch,
+            times * self.branch,
+        )
 
 
-CAUSES = tuple(field.name for field in fields(CycleCauses))
+CAUSES = tuple(field.name for field in fields(Causes))
 """Names of the causes, in the order in which tables and drawings show them."""
 
 
@@ -78,7 +93,7 @@ class FunctionCost:
     kernel: str | None
     instructions: Count
     cycles: Quantity | None = None
-    causes: CycleCauses | None = None
+    causes: Causes | None = None
 
     def __post_init__(self) -> None:
         require_sum(self.causes, self.cycles)
@@ -110,7 +125,7 @@ class LayerCost:
     cycles: Quantity | None = None
     latency_ms: Quantity | None = None
     kernel: str | None = None
-    causes: CycleCauses | None = None
+    causes: Causes | None = None
     functions: tuple[FunctionCost, ...] = ()
 
     def __post_init__(self) -> None:
@@ -125,7 +140,7 @@ class LayerCost:
             raise ValueError(f"its functions take {total:g} cycles, the layer {self.cycles:g}")
 
 
-def require_sum(causes: CycleCauses | None, cycles: float | None) -> None:
+def require_sum(causes: Causes | None, cycles: float | None) -> None:
     """Refuse causes that do not add up to the cycles.
 
     Raises:
@@ -140,16 +155,16 @@ def _same(one: float, other: float) -> bool:
     return abs(one - other) <= TOLERANCE * max(one, other, 1.0)
 
 
-def sum_of_causes(parts: Sequence[CycleCauses | None]) -> CycleCauses | None:
+def sum_of_causes(parts: Sequence[Causes | None]) -> Causes | None:
     """All causes; None where one is not known, and without any.
 
-    >>> sum_of_causes([CycleCauses(issue=1), CycleCauses(issue=2, load=3)])
-    CycleCauses(issue=3.0, arithmetic=0.0, load=3.0, fetch=0.0, branch=0.0)
-    >>> sum_of_causes([CycleCauses(), None]), sum_of_causes([])
+    >>> sum_of_causes([Causes(issue=1), Causes(issue=2, load=3)])
+    Causes(issue=3.0, arithmetic=0.0, load=3.0, fetch=0.0, branch=0.0)
+    >>> sum_of_causes([Causes(), None]), sum_of_causes([])
     (None, None)
     """
     known = [part for part in parts if part is not None]
-    return sum(known, CycleCauses()) if known and len(known) == len(parts) else None
+    return sum(known, Causes()) if known and len(known) == len(parts) else None
 
 
 @dataclass(frozen=True)
@@ -179,14 +194,59 @@ class KnownError:
 
     @property
     def words(self) -> str:
-        """For people.
+        """For people: with the direction, and on what it was seen.
 
-        >>> KnownError(-0.18, 0.031, 4, ("a", "b")).words
-        '-18 % … +3 % (4 cases on a, b)'
+        >>> KnownError(-0.13, -0.016, 4, ("a", "b")).words
+        'modelled 2 to 13 % below published latencies (4 cases on a, b)'
         """
-        ends = [f"{100 * end:+.0f} %" for end in (self.low, self.high)]
-        cases = f"{self.cases} case{'s' if self.cases > 1 else ''}"
-        return f"{' … '.join(dict.fromkeys(ends))} ({cases} on {', '.join(self.boards)})"
+        return f"modelled {self.direction} published latencies ({self._cases} on {self._places})"
+
+    @property
+    def words_elsewhere(self) -> str:
+        """For people who look at another board.
+
+        >>> KnownError(-0.18, 0.031, 1, ("a", "b")).words_elsewhere
+        'compared on a, b only: modelled 18 % below to 3 % above published latencies (1 case)'
+        """
+        return (
+            f"compared on {self._places} only: modelled {self.direction} published latencies "
+            f"({self._cases})"
+        )
+
+    @property
+    def direction(self) -> str:
+        """Below or above, from the smallest to the largest error.
+
+        >>> seen = ((-0.13, -0.016), (0.02, 0.13), (-0.18, 0.03), (0.1, 0.1))
+        >>> for low, high in seen: print(KnownError(low, high, 1, ("a",)).direction)
+        2 to 13 % below
+        2 to 13 % above
+        18 % below to 3 % above
+        10 % above
+        """
+        low, high = (f"{abs(100 * end):.0f}" for end in (self.low, self.high))
+        if self.low < 0 < self.high:
+            return f"{low} % below to {high} % above"
+        near, far, side = (high, low, "below") if self.low < 0 else (low, high, "above")
+        return f"{near} to {far} % {side}" if near != far else f"{far} % {side}"
+
+    @property
+    def span(self) -> str:
+        """From the smallest to the largest error, as short as can be.
+
+        >>> KnownError(-0.18, 0.031, 4, ("a",)).span, KnownError(0.1, 0.1, 1, ("a",)).span
+        ('-18…+3 %', '+10 %')
+        """
+        ends = dict.fromkeys(f"{100 * end:+.0f}" for end in (self.low, self.high))
+        return f"{'…'.join(ends)} %"
+
+    @property
+    def _cases(self) -> str:
+        return f"{self.cases} case{'s' if self.cases > 1 else ''}"
+
+    @property
+    def _places(self) -> str:
+        return ", ".join(self.boards)
 
 
 @dataclass(frozen=True)
@@ -198,77 +258,65 @@ class CycleModel:
         core: whose cycles they are.
         what: what is modelled, and with what.
         memory: what fetching and loading is taken to cost.
-        error: null where no published latency was there to compare with.
+        error: of the core; null where no published latency was there to compare with.
+        error_holds: whether these cycles are of a board that the error was seen on. Another
+            board's memories are modelled as well or as badly as nobody knows.
+
+    Raises:
+        ValueError: an error that holds and is not known.
     """
 
     version: Count
     core: str
     what: str
     memory: str
-    error: KnownError | None
+    error: KnownError | None = None
+    error_holds: bool = False
+
+    def __post_init__(self) -> None:
+        if self.error_holds and self.error is None:
+            raise ValueError("error_holds says that an error holds, and error that none is known")
+
+    @property
+    def bound(self) -> KnownError | None:
+        """How far the cycles may be off; None where that is not known of them."""
+        return self.error if self.error_holds else None
 
     @property
     def words(self) -> str:
-        """What stands beside every modelled figure.
+        """How far the cycles can be trusted, in a sentence.
 
-        >>> CycleModel(1, "cortex-m4", "in order", "", KnownError(-0.18, 0.03, 4)).words
-        'version 1, error against published latencies -18 % … +3 % (4 cases)'
-        >>> CycleModel(1, "cortex-m7", "in order", "", None).words
+        >>> seen = KnownError(-0.18, 0.03, 4, ("a-board",))
+        >>> CycleModel(1, "cortex-m4", "in order", "", seen, error_holds=True).words
+        'version 1, modelled 18 % below to 3 % above published latencies (4 cases on a-board)'
+        >>> CycleModel(1, "cortex-m4", "in order", "", seen).words
+        'version 1, compared on a-board only: modelled 18 % below to 3 % above published latencies \
+(4 cases)'
+        >>> CycleModel(1, "cortex-m7", "in order", "").words
         'version 1, never compared with a published latency'
         """
+        version, error = f"version {self.version}", self.error
+        if error is None:
+            return f"{version}, never compared with a published latency"
+        return f"{version}, {error.words if self.error_holds else error.words_elsewhere}"
+
+    @property
+    def tag(self) -> str:
+        """The same beside a figure, where the sentence stands elsewhere.
+
+        >>> seen = KnownError(-0.18, 0.03, 4, ("a-board",))
+        >>> CycleModel(1, "cortex-m4", "in order", "", seen, error_holds=True).tag
+        'v1, -18…+3 %'
+        >>> CycleModel(1, "cortex-m4", "in order", "", seen).tag
+        'v1, not compared here'
+        >>> CycleModel(1, "cortex-m7", "in order", "").tag
+        'v1, never compared'
+        """
         if self.error is None:
-            return f"version {self.version}, never compared with a published latency"
-        return f"version {self.version}, error against published latencies {self.error.words}"
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Energy of one inference.
-
-    Attributes:
-        provenance: a sensor measured it, or a model estimates it.
-        net_uj: microjoules above the idle baseline; null where that is not known.
-        gross_uj: microjoules with it; null where it was not recorded.
-        low_uj: low end of the figure's spread; null where none is known.
-        high_uj: high end of the figure's spread; null where none is known.
-        sensor: that measured; null for an estimate.
-        window_s: seconds of measurement; null for an estimate.
-        source: of what an estimate is made from, and what it includes; null for a measurement.
-
-    Raises:
-        ValueError: no figure, one outside its spread, or not where it is from.
-    """
-
-    provenance: Provenance
-    net_uj: Quantity | None = None
-    gross_uj: Quantity | None = None
-    low_uj: Quantity | None = None
-    high_uj: Quantity | None = None
-    sensor: str | None = None
-    window_s: Quantity | None = None
-    source: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.net_uj is None and self.gross_uj is None:
-            raise ValueError("an energy is net or gross, and this is neither")
-        if (self.low_uj is None) != (self.high_uj is None):
-            raise ValueError("a spread has both ends or none")
-        low, high = self.low_uj, self.high_uj
-        if low is not None and high is not None and not low <= self.value_uj <= high:
-            raise ValueError(f"{self.value_uj:g} uJ lie outside of {low:g} to {high:g}")
-        if self.provenance == "measured" and (self.sensor is None or self.window_s is None):
-            raise ValueError("a measured energy names its sensor and its window")
-        if self.provenance != "measured" and self.source is None:
-            raise ValueError("an energy that nothing measured names its source")
+            return f"v{self.version}, never compared"
+        return f"v{self.version}, {self.error.span if self.error_holds else 'not compared here'}"
 
     @property
-    def value_uj(self) -> float:
-        """The figure itself: above idle where that is known, else with it."""
-        value = self.gross_uj if self.net_uj is None else self.net_uj
-        assert value is not None
-        return value
-
-    @property
-    def kind(self) -> str:
-        """What the figure includes."""
-        return "with idle" if self.net_uj is None else "above idle"
+    def sentence(self) -> str:
+        """Everything: how far it can be trusted, what is modelled, and of what memory."""
+        return f"{self.words}; {self.core}: {self.what}; memory: {self.memory}"

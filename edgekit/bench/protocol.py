@@ -32,6 +32,9 @@ UNSTABLE_COV = 0.025
 UNSTABLE_DRIFT = 0.05
 """Change of the median from the first half of the samples to the second that is worth a warning."""
 
+SAME_LATENCY = 1e-6
+"""How far a modelled latency may be from cycles over clock, relatively: both are rounded."""
+
 MAX_SAMPLES = 100_000
 """Timed runs at most; a network of microseconds reaches this before the least time."""
 
@@ -179,6 +182,28 @@ class Latency:
         if self.drift is not None and abs(self.drift) > UNSTABLE_DRIFT:
             words.append(f"unstable: the median moved by {self.drift:+.1%} while measuring")
         return tuple(words)
+
+
+def require_modelled(latency: Latency | None, cycles: float | None, clock_hz: int | None) -> None:
+    """Refuse a clock of 0, and a modelled latency that is not its cycles at its clock.
+
+    Raises:
+        ValueError: says which.
+
+    >>> require_modelled(Latency.modelled(2.0), 100_000.0, 100_000_000)
+    Traceback (most recent call last):
+    ValueError: latency_ms.p50 is 2, 100,000 cycles at 100,000,000 Hz are 1 ms
+    """
+    if clock_hz == 0:
+        raise ValueError("clock_hz is 0, must be null where no clock is known")
+    if latency is None or latency.provenance not in MODELLED or cycles is None or clock_hz is None:
+        return
+    expected = 1e3 * cycles / clock_hz
+    if abs(latency.p50 - expected) > SAME_LATENCY * expected:
+        raise ValueError(
+            f"latency_ms.p50 is {latency.p50:g}, {cycles:,.0f} cycles at {clock_hz:,} Hz are "
+            f"{expected:g} ms"
+        )
 
 
 def measure(

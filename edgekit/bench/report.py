@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit.bench.costs import CycleCauses, CycleModel, Energy, LayerCost, require_sum
+from edgekit.bench.costs import Causes, CycleModel, LayerCost, require_sum
+from edgekit.bench.energy import Energy
 from edgekit.bench.environment import Environment
 from edgekit.bench.fields import (
     Count,
@@ -30,7 +31,7 @@ from edgekit.bench.fields import (
     writable,
 )
 from edgekit.bench.memory import Memory
-from edgekit.bench.protocol import MODELLED, Latency, Protocol, Provenance
+from edgekit.bench.protocol import MODELLED, Latency, Protocol, Provenance, require_modelled
 
 SCHEMA = 2
 """Version of the structure; a reader refuses every other."""
@@ -140,14 +141,25 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Provenances:
-    """How the figures of a run came about that do not say so themselves."""
+    """How the figures of a run came about that do not say so themselves.
+
+    Attributes:
+        macs: of the run and its layers.
+        instructions: of the run, its layers and their functions.
+        cycles: likewise, with their causes.
+        stack_bytes: of the run.
+        memory: of the generated library's bytes.
+        layers_latency_ms: of the layers; null where none has a latency.
+        accuracy: of the run.
+        agreement: of the run.
+    """
 
     macs: Provenance = "counted"
     instructions: Provenance = "counted"
     cycles: Provenance = "modelled"
     stack_bytes: Provenance = "counted"
     memory: Provenance = "counted"
-    layers_latency_ms: Provenance = "measured"
+    layers_latency_ms: Provenance | None = None
     accuracy: Provenance = "counted"
     agreement: Provenance = "counted"
 
@@ -189,7 +201,9 @@ class Run:
         warnings: what to mind when reading the figures.
 
     Raises:
-        ValueError: causes that are not those of the cycles.
+        ValueError: causes that are not those of the cycles, a modelled latency that is not the
+            cycles at the clock, modelled cycles without a model, a clock of 0, or times of layers
+            without their provenance.
     """
 
     backend: str
@@ -205,7 +219,7 @@ class Run:
     macs: Count | None = None
     instructions: Count | None = None
     cycles: Quantity | None = None
-    causes: CycleCauses | None = None
+    causes: Causes | None = None
     cycle_model: CycleModel | None = None
     clock_hz: Count | None = None
     latency_ms: Latency | None = None
@@ -223,6 +237,13 @@ class Run:
 
     def __post_init__(self) -> None:
         require_sum(self.causes, self.cycles)
+        require_modelled(self.latency_ms, self.cycles, self.clock_hz)
+        how = self.provenance.cycles
+        if self.cycles is not None and self.cycle_model is None and how in MODELLED:
+            raise ValueError(f"cycles are {how}, and cycle_model is null")
+        timed = any(layer.latency_ms is not None for layer in self.layers)
+        if timed and self.provenance.layers_latency_ms is None:
+            raise ValueError("layers have a latency, and provenance.layers_latency_ms is null")
 
     @property
     def place(self) -> str:
@@ -230,10 +251,22 @@ class Run:
         return self.device if self.on_target else f"{self.device}, not the target"
 
     def origin(self, provenance: Provenance) -> str:
-        """How cycles, or what follows from them, came about: with the model and its known error."""
+        """How cycles, or what follows from them, came about: with the model's tag."""
         if provenance not in MODELLED or self.cycle_model is None:
             return provenance
-        return f"{provenance}, {self.cycle_model.words}"
+        return f"{provenance} {self.cycle_model.tag}"
+
+    @property
+    def spread_note(self) -> str:
+        """What the spread of the energy is of, where it is not of everything; else empty."""
+        energy, model = self.energy_uj, self.cycle_model
+        is_partial = (
+            energy is not None
+            and energy.provenance == "estimated"
+            and energy.low_uj is not None
+            and (model is None or model.bound is None)
+        )
+        return "power only" if is_partial else ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgekit.bench.costs import CAUSES, CycleCauses
+from edgekit.bench.costs import CAUSES, Causes
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import Report, Run, as_text, write_text
 from edgekit.cli.explain import explained
@@ -92,8 +92,10 @@ def bench(
         save(report, output)
     if style is Format.JSON:
         show(as_text(report))
-    elif len(report.runs) > 1 or style is not Format.TABLE:
+    elif len(report.runs) > 1 or style is Format.CSV:
         show(rows_as([run_row(run) for run in report.runs], style))
+        if style is Format.CSV and any(run.layers for run in report.runs):
+            log.info("layers: --format json or --output has them, a CSV file is one table")
     else:
         show(facts_as(summary(report), style))
         if report.runs[0].layers:
@@ -169,6 +171,8 @@ def summary(report: Report) -> dict[str, Any]:
         facts["cycles"] = cycles_words(run)
         if run.causes is not None:
             facts["causes"] = causes_words(run.causes)
+        if run.cycle_model is not None:
+            facts["cycle_model"] = run.cycle_model.sentence
         facts["stack_bytes"] = run.stack_bytes
     facts["latency_ms"] = latency_words(run)
     if report.preprocessing is not None and report.preprocessing.latency_ms is not None:
@@ -191,16 +195,16 @@ def summary(report: Report) -> dict[str, Any]:
 
 
 def cycles_words(run: Run) -> str | None:
-    """Cycles with their model and its known error."""
+    """Cycles with the tag of their model."""
     if run.cycles is None:
         return None
     return f"{run.cycles:,.0f} ({run.origin(run.provenance.cycles)})"
 
 
-def causes_words(causes: CycleCauses) -> str:
+def causes_words(causes: Causes) -> str:
     """Shares of the cycles by cause.
 
-    >>> causes_words(CycleCauses(issue=6, load=3, branch=1))
+    >>> causes_words(Causes(issue=6, load=3, branch=1))
     'issue 60.0 %, arithmetic 0.0 %, load 30.0 %, fetch 0.0 %, branch 10.0 %'
     """
     whole = causes.total or 1.0
@@ -213,7 +217,8 @@ def energy_words(run: Run) -> str | None:
     if energy is None:
         return None
     has_spread = energy.low_uj is not None and energy.high_uj is not None
-    spread = f"{cell(energy.low_uj)}…{cell(energy.high_uj)}; " if has_spread else ""
+    note = f" {run.spread_note}" if run.spread_note else ""
+    spread = f"{cell(energy.low_uj)}…{cell(energy.high_uj)}{note}; " if has_spread else ""
     return f"{cell(energy.value_uj)} {energy.kind} ({spread}{run.origin(energy.provenance)})"
 
 
@@ -224,7 +229,7 @@ def latency_words(run: Run) -> str | None:
         return None
     if latency.provenance != "measured":
         clock = f" at {run.clock_hz / 1e6:g} MHz" if run.clock_hz else ""
-        return f"{latency.p50:.3f}{clock} ({run.origin(latency.provenance)})"
+        return f"{cell(latency.p50)}{clock} ({run.origin(latency.provenance)})"
     further = "".join(
         f"p{p.percent:g} {p.value:.4f}, " for p in latency.percentiles if p.percent not in SHOWN
     )
@@ -247,13 +252,14 @@ def run_row(run: Run) -> dict[str, Any]:
         "instructions": run.instructions,
         "cycles": run.cycles,
         "latency_ms": latency and latency.p50,
-        "latency_ms_p99": latency and latency.p99,
+        "latency_ms_p99": latency.p99 if latency and latency.provenance == "measured" else None,
         "latency_ms_first": latency and latency.first,
         "cov": latency and latency.cov,
         "provenance": latency and latency.provenance,
         "energy_uj": energy and energy.value_uj,
         "energy_low_uj": energy and energy.low_uj,
         "energy_high_uj": energy and energy.high_uj,
+        "energy_spread": run.spread_note or None,
         "energy_provenance": energy and f"{energy.provenance}, {energy.kind}",
         "cycle_model": run.cycle_model and run.cycle_model.words,
         "stack_bytes": run.stack_bytes,

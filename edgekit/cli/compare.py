@@ -46,6 +46,8 @@ def compare(
         show(facts_as(result.to_json(), style))
     else:
         show(rows_as([row(change) for change in result.changes], style))
+    if style is Format.TABLE and result.models:
+        show("\n" + "".join(f"{plain(words)}\n" for words in result.models))
     for change in result.failed:
         for gate in change.failed:
             log.error("failed: %s: %s", gate, plain(change.run))

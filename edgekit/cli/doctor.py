@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from contextlib import suppress
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -13,9 +14,16 @@ from edgekit.cli.render import Format, rows_as, show
 from edgekit.errors import EdgekitError
 from edgekit.targets.arm_cpu.cpus import ARCHITECTURES
 from edgekit.targets.compiler import installed_version
-from edgekit.targets.cycles.aarch64.llvm_mca import newest_mca
+from edgekit.targets.cycles.aarch64.llvm_mca import find_mca
+from edgekit.targets.cycles.aarch64.processors import PROCESSORS
+from edgekit.targets.cycles.trace.native_recorder import load_recorder
+from edgekit.targets.host import host_compiler
+from edgekit.targets.qemu import qemu_version, tracing_plugin
 from edgekit.targets.toolchain import TOOLCHAINS
 from edgekit.version import edgekit_version, library_versions
+
+RECORDER = "recorder in C"
+PLUGIN = "plugin of qemu-system-arm"
 
 MENDING = {
     "arm-none-eabi-gcc": "apt install gcc-arm-none-eabi",
@@ -27,9 +35,10 @@ MENDING = {
     "arm-linux-gnueabihf-gcc": "apt install gcc-arm-linux-gnueabihf",
     "x86_64-linux-gnu-gcc": "apt install gcc-x86-64-linux-gnu",
     "cc": "apt install gcc",
+    RECORDER: "apt install gcc libc6-dev",
+    PLUGIN: "apt install qemu-system-arm gcc libc6-dev",
     "llvm-mca": "apt install llvm-19",
 }
-
 
 OPTIONAL = {
     "torch": "capturing modules, training",
@@ -49,20 +58,20 @@ def doctor(
 
     Exit code 4 when nothing here can build for a microcontroller.
     """
-    rows = [*_python(), *_compilers(), *_programs()]
+    rows = [*_python(), *_compilers(), *_programs(), *_cycles()]
     show(rows_as(rows, style))
     builders = [r for r in rows if r["part"] in TOOLCHAINS and r["status"] == "works"]
     if not builders:
         raise typer.Exit(4)
 
 
-def _row(part: str, what_for: str, found: str | None) -> dict[str, Any]:
+def _row(part: str, what_for: str, found: str | None, mend: str | None = None) -> dict[str, Any]:
     return {
         "part": part,
         "for": what_for,
         "status": "works" if found else "missing",
         "version": found,
-        "mend": None if found else MENDING.get(part, f"pip install {part}"),
+        "mend": None if found else mend or MENDING.get(part, f"pip install {part}"),
     }
 
 
@@ -111,5 +120,37 @@ def _programs() -> list[dict[str, Any]]:
             for entry in ARCHITECTURES.values()
             if entry.qemu is not None
         ),
-        _row("llvm-mca", "modelled cycles of Cortex-A", newest_mca()),
     ]
+
+
+def _cycles() -> list[dict[str, Any]]:
+    """What cycles are modelled with; each is tried."""
+    return [_recorder(), _plugin(), _models()]
+
+
+def _recorder() -> dict[str, Any]:
+    found = mend = None
+    try:
+        load_recorder()
+        found = host_compiler().version
+    except EdgekitError:
+        pass
+    except OSError:
+        mend = "export TMPDIR=FOLDER, with a folder that programs may be run from"
+    return _row(RECORDER, "modelled cycles of Cortex-M, fast", found, mend)
+
+
+def _plugin() -> dict[str, Any]:
+    found = None
+    with suppress(EdgekitError):
+        tracing_plugin()
+        found = qemu_version().removeprefix("QEMU emulator version ")
+    return _row(PLUGIN, "modelled cycles of the Cortex-M55", found)
+
+
+def _models() -> dict[str, Any]:
+    found = None
+    with suppress(EdgekitError):
+        versions = {find_mca(processor).version for processor in PROCESSORS.values()}
+        found = ", ".join(sorted(versions))
+    return _row("llvm-mca", "modelled cycles of Cortex-A", found)

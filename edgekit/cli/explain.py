@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.bench.costs import CAUSES, CycleCauses, FunctionCost
+from edgekit.bench.costs import CAUSES, Causes, FunctionCost
 from edgekit.cli.render import Format, facts_as, plain, rows_as
 from edgekit.deploy.explain import Explanation, HotRegion, Line
 
@@ -38,7 +38,7 @@ def explained(found: Explanation, style: Format) -> str:
     parts = [facts_as(_facts(found), style)]
     for number, region in enumerate(found.regions, 1):
         parts.append(f"{number}. {plain(headline(found, region))}\n\n{_listing(found, region)}")
-    parts.append(f"All of it\n\n{rows_as(total_rows(found), style)}")
+    parts.append(f"All of it\n\n{rows_as(known_columns(total_rows(found)), style)}")
     return "\n".join(parts)
 
 
@@ -53,12 +53,14 @@ def _facts(found: Explanation) -> dict[str, Any]:
         "of the network": f"{found.share:.1%} of its {_unit(found)}",
     }
     if layer.cycles is not None:
-        words = "modelled" if model is None else f"modelled, {model.words}"
+        words = "modelled" if model is None else f"modelled {model.tag}"
         facts["cycles"] = f"{layer.cycles:,.0f} ({words})"
     if layer.cycles is not None and layer.macs:
         facts["cycles_per_mac"] = f"{layer.cycles / layer.macs:.3g}"
     if model is not None:
-        facts["model"] = f"{model.core}: {model.what}; {model.memory}"
+        facts["cycle_model"] = model.sentence
+    if found.notes:
+        facts["note"] = "; ".join(found.notes)
     return facts
 
 
@@ -98,7 +100,17 @@ def _listing(found: Explanation, region: HotRegion) -> str:
         rows.append(_listed(found, line))
     left = len(region.lines) - len(shown)
     note = f"{left:,} instructions that cost less are left out\n" if left else ""
-    return rows_as(rows, Format.TABLE) + note
+    return rows_as(known_columns(rows), Format.TABLE) + note
+
+
+def known_columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the columns that no row has a figure in.
+
+    >>> known_columns([{"a": 1, "b": None}, {"a": BLANK, "b": BLANK}])
+    [{'a': 1}, {'a': ' '}]
+    """
+    empty = {key for key in rows[0] if all(row[key] in (None, BLANK) for row in rows)}
+    return [{key: row[key] for key in row if key not in empty} for row in rows]
 
 
 def _spent(line: Line) -> float:
@@ -188,7 +200,7 @@ def _place(cost: FunctionCost) -> dict[str, Any]:
     return {"function": cost.function, "kind": cost.kind, "kernel": cost.kernel}
 
 
-def _cycles(cycles: float | None, causes: CycleCauses | None) -> dict[str, Any]:
+def _cycles(cycles: float | None, causes: Causes | None) -> dict[str, Any]:
     return {
         "cycles": cycles,
         **{cause: None if causes is None else getattr(causes, cause) for cause in CAUSES},

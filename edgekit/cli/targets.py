@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Annotated, Any
 
 import typer
@@ -70,15 +70,38 @@ def show_target(
             "clock_hz": t.clock_hz,
         }
     for part in (t.computer, t.module):
-        facts |= _facts(part) if part is not None else {}
-    for memory in t.memories:
-        facts[f"memory {memory.name}"] = memory_words(memory)
-    for cache in t.caches:
-        facts[f"cache {cache.name}"] = cache_words(cache)
+        facts |= _facts(part, style) if part is not None else {}
+    facts |= board_data(t) if style is Format.JSON else board_words(t)
+    show(facts_as(facts, style))
+
+
+def board_data(t: Target) -> dict[str, Any]:
+    """Memories, caches, timing and power as a board's file has them, units in the keys."""
+    board = t.board
+    facts: dict[str, Any] = {
+        "memories": {memory.name: _unnamed(memory) for memory in t.memories},
+        "caches": {cache.name: _unnamed(cache) for cache in t.caches},
+    }
+    if board is not None:
+        facts["timing"] = {"basis": board.timing_basis, "source": board.timing_source or None}
+        facts["power"] = None if board.power is None else asdict(board.power)
+    return facts
+
+
+def board_words(t: Target) -> dict[str, Any]:
+    """The same for people."""
+    facts: dict[str, Any] = {f"memory {m.name}": memory_words(m) for m in t.memories}
+    facts |= {f"cache {cache.name}": cache_words(cache) for cache in t.caches}
     if t.board is not None:
+        facts["timing"] = t.board.timing_words
         facts["timing source"] = t.board.timing_source or None
         facts |= power_facts(t.board.power)
-    show(facts_as(facts, style))
+    return facts
+
+
+def _unnamed(part: Memory | Cache) -> dict[str, Any]:
+    """The fields of a part that is listed by its name."""
+    return {key: value for key, value in asdict(part).items() if key != "name"}
 
 
 def processor(t: Target) -> str | None:
@@ -93,9 +116,21 @@ def modelled(t: Target) -> tuple[str, ...]:
     cpu = None if t.cpu is None else t.cpu.processor
     if core is None and cpu is None:
         return ()
-    latency = ("latency",) if t.clock_hz else ()
+    if not t.clock_hz or not timed(t):
+        return ("cycles",)
     energy = ("energy",) if t.board and t.board.power else ()
-    return ("cycles", *latency, *energy)
+    return ("cycles", "latency", *energy)
+
+
+def timed(t: Target) -> bool:
+    """Whether an image can be timed: wait states are known where programs and variables go first.
+
+    An image that reaches into further memories may have no latency all the same.
+    """
+    flash = [memory for memory in t.memories if memory.kind == "flash"]
+    program = flash or [memory for memory in t.memories if memory.is_program]
+    data = [memory for memory in t.memories if memory.is_data]
+    return all(memory.wait_states is not None for memory in (*program[:1], *data[:1]))
 
 
 def memory_words(memory: Memory) -> str:
@@ -151,9 +186,11 @@ def formats(t: Target) -> tuple[str, ...]:
     return ("int8", "int16", "float32" if hardware else "float32 (soft-float)")
 
 
-def _facts(part: Any) -> dict[str, Any]:
+def _facts(part: Any, style: Format) -> dict[str, Any]:
     """The fields of a frozen value that a target has beside its own."""
     own = ("name", "description", "formats")
+    if style is Format.JSON:
+        return {key: value for key, value in asdict(part).items() if key not in own}
     return {f.name: _value(getattr(part, f.name)) for f in fields(part) if f.name not in own}
 
 

@@ -6,8 +6,9 @@ NumPy only. Nothing is fetched unless asked for, and then only with a known chec
 >>> digits = load("digits")  # doctest: +SKIP
 """
 
+from edgekit.data.cache import cache_folder
 from edgekit.data.dataset import DATASETS, Dataset
-from edgekit.data.loading import cache_folder, load
+from edgekit.data.loading import load
 from edgekit.data.preprocessing import Clip, Preprocessing, Scale, Standardize, Window
 
 __all__ = [

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import tempfile
 from pathlib import Path
 
 from edgekit.data import readers
 from edgekit.data.archive import is_archive, unpack, unpack_beside
+from edgekit.data.cache import cache_folder
 from edgekit.data.dataset import (
     DATASETS,
     TEST,
@@ -31,14 +31,6 @@ for _module in sorted(m.name for m in pkgutil.iter_modules(readers.__path__)):
 
 MAX_UNPACKED_BYTES = 4 << 30
 """Most bytes that an archive may unpack to."""
-
-
-def cache_folder() -> Path:
-    """Where fetched files lie: ``EDGEKIT_CACHE``, else ``edgekit`` in the user's cache folder."""
-    chosen = os.environ.get("EDGEKIT_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
 
 
 def load(
@@ -212,4 +204,4 @@ def _dataset(
     )
 
 
-__all__ = ["DATASETS", "cache_folder", "instructions", "load"]
+__all__ = ["DATASETS", "instructions", "load"]

@@ -17,7 +17,7 @@ from edgekit.bench.runners import backends as measured_by
 from edgekit.bench.subject import Subject
 from edgekit.deploy import benchmark, verification
 from edgekit.deploy.data import Samples, read_arrays, samples_for
-from edgekit.deploy.explain import Explanation, explain, tracing_device
+from edgekit.deploy.explain import Explanation, explain, no_cycle_model, tracing_device
 from edgekit.deploy.layout import BOARD, IMAGE, REFERENCE, SOURCES, VECTORS
 from edgekit.deploy.machines import DEVICES, open_library
 from edgekit.deploy.manifest import Manifest, ModelFile, check_files, read_manifest
@@ -320,7 +320,8 @@ class Artifact:
             samples = self._bench_samples(benchmark.subject_for(self), data, seed)
         with self.open(name, backend="c") as session:
             assert isinstance(session, Session)
-            return explain(session, samples.inputs[0], layer)
+            notes = () if self.target.has_cycle_model else (no_cycle_model(self.target),)
+            return explain(session, samples.inputs[0], layer, notes=notes)
 
     def _bench_samples(
         self, subject: Subject, data: Data | None, seed: int | None

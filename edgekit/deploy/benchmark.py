@@ -91,14 +91,14 @@ def _generated(artifact: Artifact, subject: Subject, device: str) -> Way:
 
 
 def _untimed(artifact: Artifact) -> tuple[str, ...]:
-    """Memories that its image lies in and whose wait states the board does not say."""
+    """Fields of the board that say nothing of the wait states of memories in use."""
     path = artifact.folder / IMAGE
     if artifact.target.board is None or not path.is_file():
         return ()
     used = [section.address for section in Elf.read(path).sections]
     return tuple(
-        memory.name
-        for memory in artifact.target.memories
+        f"memory[{index}].wait_states ({memory.name})"
+        for index, memory in enumerate(artifact.target.memories)
         if memory.wait_states is None and any(memory.origin <= a < memory.end for a in used)
     )
 

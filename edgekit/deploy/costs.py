@@ -1,17 +1,14 @@
-"""What machines count, as reports say it: functions by what they are, models by how far they go."""
+"""What machines count, as reports say it: functions by what they are, and energy."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 
-from edgekit.bench import costs as reported
-from edgekit.bench.costs import FunctionKind, LayerCost
+from edgekit.bench.costs import FunctionCost, FunctionKind, KnownError, LayerCost
+from edgekit.bench.energy import Energy
 from edgekit.targets.board import Power
 from edgekit.targets.c.emit import LayerInfo
-from edgekit.targets.cycles.costs import MODEL_VERSION, Causes, Count, FunctionCost
-from edgekit.targets.cycles.described import CycleModel
-from edgekit.targets.cycles.known_error import KNOWN_ERRORS
+from edgekit.targets.cycles.costs import Count, FunctionCount
 from edgekit.targets.library import Library
 
 _STATIC = re.compile(r"^(?:static|EK_[A-Z_]+)\b[^;{}=#]*?\b(\w+)[ ]*\(", re.MULTILINE)
@@ -45,21 +42,21 @@ class Functions:
             macs=layer.macs,
             kernel=layer.kernel,
             instructions=count.instructions,
-            cycles=count.cycles,
-            causes=causes_of(count.causes) if count.cycles is not None else None,
+            cycles=real(count.cycles),
+            causes=count.causes * 1.0 if count.causes and count.cycles is not None else None,
             functions=tuple(self.cost(layer, cost) for cost in count.functions.values()),
         )
 
-    def cost(self, layer: LayerInfo, cost: FunctionCost) -> reported.FunctionCost:
+    def cost(self, layer: LayerInfo, cost: FunctionCount) -> FunctionCost:
         """What a layer spent in a function, or in a part of one."""
         kind = self.kind(cost.name)
-        return reported.FunctionCost(
+        return FunctionCost(
             function=cost.name,
             kind=kind,
             kernel=layer.kernel if kind in ("kernel", "helper") else None,
             instructions=cost.instructions,
-            cycles=cost.cycles,
-            causes=causes_of(cost.causes) if cost.cycles is not None else None,
+            cycles=real(cost.cycles),
+            causes=cost.causes * 1.0 if cost.causes and cost.cycles is not None else None,
         )
 
     def kind(self, name: str) -> FunctionKind:
@@ -76,65 +73,51 @@ class Functions:
         return "helper" if own in self._helpers else "runtime"
 
 
+def real(cycles: float | None) -> float | None:
+    """Cycles as one kind of number; whole ones are counted as integers."""
+    return None if cycles is None else float(cycles)
+
+
 def _text(content: str | bytes) -> str:
     return content if isinstance(content, str) else content.decode("utf-8", "replace")
 
 
-def causes_of(causes: Causes | None) -> reported.CycleCauses | None:
-    """The same causes, for a report."""
-    return None if causes is None else reported.CycleCauses(**asdict(causes))
-
-
-def reported_model(model: CycleModel | None) -> reported.CycleModel | None:
-    """What modelled a device's cycles, with how far it was off where that is known."""
-    if model is None:
-        return None
-    return reported.CycleModel(
-        version=MODEL_VERSION,
-        core=model.core,
-        what=model.what,
-        memory=model.memory,
-        error=KNOWN_ERRORS.get(model.core),
-    )
-
-
-def estimated_energy(
-    cycles: float, power: Power, error: reported.KnownError | None
-) -> reported.Energy:
+def estimated_energy(cycles: float, power: Power, error: KnownError | None) -> Energy:
     """Energy of modelled cycles on a board of published power.
 
     Its spread joins the lowest published power to as few cycles as the model's known error lets
-    there be, and the highest to as many. Without a published spread or a known error that part is
-    taken as exact, and the source says so; without both there is no spread.
+    there be, and the highest to as many. Without a known error it is that of the power only, and
+    the source says so. Without a published spread of the power there is none: how far a single
+    figure may be off is not known, and an interval of the cycles alone would look like an answer.
 
     Args:
         cycles: of one inference, modelled.
         power: of the board while it computes.
-        error: of modelled cycles; None where it is not known.
+        error: of modelled cycles on this very board; None where it is not known.
 
     Returns:
         Gross energy: published power includes what the board takes when idle.
 
     >>> power = Power(350, "1.8 V", "a log", spread_picojoules_per_cycle=(300, 600))
-    >>> energy = estimated_energy(1e6, power, reported.KnownError(-0.2, 0.25, 4, ("b",)))
+    >>> energy = estimated_energy(1e6, power, KnownError(-0.2, 0.25, 4, ("b",)))
     >>> energy.gross_uj, energy.low_uj, energy.high_uj
     (350.0, 240.0, 750.0)
     """
     figure = power.picojoules_per_cycle
-    low, high = power.spread_picojoules_per_cycle or (figure, figure)
+    spread = power.spread_picojoules_per_cycle
+    low, high = spread or (figure, figure)
     # The true number is modelled / (1 + error); no error at all is always possible.
     fewest = cycles / (1 + max(0.0, error.high if error else 0.0))
     most = cycles / (1 + min(0.0, error.low if error else 0.0))
-    has_spread = power.spread_picojoules_per_cycle is not None or error is not None
     parts = [f"modelled cycles x {figure:g} pJ", GROSS, power.source, power.conditions]
-    if power.spread_picojoules_per_cycle is None:
-        parts.append("a single published figure")
-    if error is None:
-        parts.append("the error of the cycles is not known")
-    return reported.Energy(
+    if spread is None:
+        parts.append("a single published figure, whose spread is not known")
+    elif error is None:
+        parts.append("the error of the cycles is not known on this board and not in the spread")
+    return Energy(
         "estimated",
         gross_uj=cycles * figure / 1e6,
-        low_uj=fewest * low / 1e6 if has_spread else None,
-        high_uj=most * high / 1e6 if has_spread else None,
+        low_uj=fewest * low / 1e6 if spread else None,
+        high_uj=most * high / 1e6 if spread else None,
         source="; ".join(parts),
     )

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgekit.bench.costs import CycleCauses, CycleModel, FunctionCost, LayerCost
+from edgekit.bench.costs import Causes, CycleModel, FunctionCost, LayerCost
 from edgekit.bench.fields import encode
-from edgekit.deploy.costs import Functions, causes_of
+from edgekit.deploy.costs import Functions
 from edgekit.deploy.session import Inputs, Session
 from edgekit.errors import UnsupportedError, UsageError
+from edgekit.targets.arm_cpu.cpus import CPUS
 from edgekit.targets.c.emit import LayerInfo
-from edgekit.targets.cycles import costs as counted
-from edgekit.targets.cycles.costs import InstructionCost
+from edgekit.targets.cycles.costs import FunctionCount, InstructionCost
 from edgekit.targets.cycles.loops import Region, regions
 from edgekit.targets.target import MICROCONTROLLER, Target
 
@@ -28,6 +28,9 @@ LEAST = 0.04
 
 MOST = 5
 """Regions that are listed."""
+
+WHOLE_BLOCKS = "the model times whole blocks: no cycles of single instructions, and no causes"
+"""Of the models of application processors."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Line:
     text: str
     executions: int
     cycles: float | None
-    causes: CycleCauses | None
+    causes: Causes | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Explanation:
         cycle_model: what modelled the cycles; None where nothing did.
         regions: the most expensive ones, with their instructions.
         rest: what is not in them, by function.
+        notes: why there is not more.
     """
 
     device: str
@@ -89,6 +93,7 @@ class Explanation:
     cycle_model: CycleModel | None
     regions: tuple[HotRegion, ...]
     rest: tuple[FunctionCost, ...]
+    notes: tuple[str, ...] = ()
 
     def share_of(self, cost: FunctionCost) -> float:
         """Of the layer's cycles; of its instructions where there is no model."""
@@ -101,13 +106,16 @@ class Explanation:
         return plain
 
 
-def explain(session: Session, inputs: Inputs, layer: str | int) -> Explanation:
+def explain(
+    session: Session, inputs: Inputs, layer: str | int, *, notes: tuple[str, ...] = ()
+) -> Explanation:
     """Take one layer apart.
 
     Args:
         session: on a device with a trace.
         inputs: as for :meth:`~edgekit.deploy.session.Session.run`; cost may depend on the data.
         layer: see :func:`find_layer`.
+        notes: why there is not more, known before anything runs.
 
     Raises:
         UsageError: no such layer; lists those there are.
@@ -120,9 +128,10 @@ def explain(session: Session, inputs: Inputs, layer: str | int) -> Explanation:
     whole = _spent(count.cycles, count.instructions)
     everything = sum(_spent(c.cycles, c.instructions) for c in counts)
     found = regions(count)
+    by_line = any(line.causes is not None for region in found for line in region.lines)
     first = found[:MOST]
     hot = [r for r in first if _spent(r.cycles, r.instructions) >= LEAST * whole] or first[:1]
-    rest: dict[str, counted.FunctionCost] = {}
+    rest: dict[str, FunctionCount] = {}
     for region in found[len(hot) :]:
         cost = _cost(region)
         rest[cost.name] = rest[cost.name] + cost if cost.name in rest else cost
@@ -143,6 +152,7 @@ def explain(session: Session, inputs: Inputs, layer: str | int) -> Explanation:
             for region in hot
         ),
         rest=tuple(functions.cost(info, cost) for cost in rest.values()),
+        notes=notes if by_line or not count.cycles else (*notes, WHOLE_BLOCKS),
     )
 
 
@@ -151,14 +161,13 @@ def _spent(cycles: float | None, instructions: int) -> float:
     return instructions if cycles is None else cycles
 
 
-def _cost(region: Region) -> counted.FunctionCost:
-    return counted.FunctionCost(region.function, region.instructions, region.cycles, region.causes)
+def _cost(region: Region) -> FunctionCount:
+    return FunctionCount(region.function, region.instructions, region.cycles, region.causes)
 
 
 def _line(line: InstructionCost) -> Line:
-    causes = causes_of(line.causes)
-    cycles = None if causes is None else causes.total
-    return Line(line.address, line.text, line.times, cycles, causes)
+    cycles = None if line.causes is None else line.causes.total
+    return Line(line.address, line.text, line.times, cycles, line.causes)
 
 
 def find_layer(layers: Sequence[LayerInfo], wanted: str | int) -> int:
@@ -185,6 +194,20 @@ def find_layer(layers: Sequence[LayerInfo], wanted: str | int) -> int:
         words += f"; did you mean {near[0]!r}"
     rows = (f"\n  {i}  {layer.operation} ({layer.operator})" for i, layer in enumerate(layers))
     raise UsageError(f"{words}. Layers by index and name:{''.join(rows)}")
+
+
+def no_cycle_model(target: Target) -> str:
+    """That nothing models a target's cycles, and which targets like it have a model.
+
+    >>> from edgekit.targets.target import target
+    >>> no_cycle_model(target("armv7"))
+    'nothing models cycles of armv7; targets with a model: cortex-a53, cortex-a72, cortex-a76'
+    """
+    words = f"nothing models cycles of {target.name}"
+    if target.cpu is None:
+        return words
+    able = (cpu.name for cpu in CPUS.values() if cpu.processor is not None)
+    return f"{words}; targets with a model: {', '.join(able)}"
 
 
 def tracing_devices(target: Target) -> tuple[str, ...]:

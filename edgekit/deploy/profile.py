@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekit.bench.costs import CycleCauses, LayerCost, sum_of_causes
+from edgekit.bench.costs import Causes, LayerCost, sum_of_causes
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Profile:
         return None if None in cycles else float(sum(c for c in cycles if c is not None))
 
     @property
-    def causes(self) -> CycleCauses | None:
+    def causes(self) -> Causes | None:
         """Sum over the layers."""
         return sum_of_causes([layer.causes for layer in self.layers])
 

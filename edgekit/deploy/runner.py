@@ -11,15 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgekit.bench.costs import CycleModel, Energy
+from edgekit.bench.costs import CycleModel
+from edgekit.bench.energy import Energy
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.runners.base import Cost, Inputs, Runner
 from edgekit.bench.subject import Subject
 from edgekit.deploy.costs import estimated_energy
+from edgekit.deploy.explain import no_cycle_model, tracing_devices
 from edgekit.deploy.profile import Profile
 from edgekit.deploy.session import Session
 from edgekit.program.ir import Array
-from edgekit.targets.arm_cpu.cpus import CPUS
 from edgekit.targets.qemu import qemu_target
 from edgekit.targets.target import Target
 
@@ -32,7 +33,7 @@ class SessionRunner(Runner):
         subject: what the artifact says of itself.
         target: what it was built for.
         notes: what to mind, known before anything runs.
-        untimed: memories that are used and whose wait states nobody says.
+        untimed: fields of the board that lack the wait states of memories in use.
     """
 
     name = "c"
@@ -59,7 +60,7 @@ class SessionRunner(Runner):
             self.flags = session.build.flags
         self._session = session
         self._target = target
-        self._memories = tuple(untimed)
+        self._missing = tuple(untimed)
         self.on_target = session.device in target.devices
 
     def close(self) -> None:
@@ -103,7 +104,7 @@ class SessionRunner(Runner):
             latency = Latency.modelled(1e3 * profile.cycles / self._target.clock_hz)
             energy = self._energy(profile.cycles, model)
             if model is not None:
-                reason = f"latency is modelled ({model.words}): {model.what}; {model.memory}"
+                reason = f"latency is modelled, not measured ({model.tag})"
         return Cost(
             latency_ms=latency,
             samples=1,
@@ -123,14 +124,13 @@ class SessionRunner(Runner):
         if profile.instructions is None:
             return f"{self.device} counted no instructions, and its time is no figure"
         if profile.cycles is None:
-            return f"{self.device} counts instructions; {self._models()}"
+            return f"{self.device} counts instructions only: {self._lacking()}"
         if self._target.clock_hz is None:
             return "a generic core has no clock: name a board for a latency"
         if self.device == "qemu" and not self._has_own_image:
             return f"qemu has other memories than {self._target.name}: no latency, no energy"
-        if self._memories:
-            names = ", ".join(self._memories)
-            return f"no latency, no energy: nobody says the wait states of {names}"
+        if self._missing:
+            return f"no latency, no energy: {self._target.name} lacks {', '.join(self._missing)}"
         return None
 
     @property
@@ -138,17 +138,17 @@ class SessionRunner(Runner):
         """Whether QEMU boots the target's image, not one that was linked for other memories."""
         return self._target.core is None or qemu_target(self._target) is self._target
 
-    def _models(self) -> str:
-        """That there is no model of cycles, and which processors have one."""
-        words = "nothing models cycles or latency"
-        if self._target.cpu is None or self._target.cpu.processor is not None:
-            return words
-        known = [c.name for c in CPUS.values() if c.processor is not None]
-        return f"{words} of {self._target.name}; there are models of {', '.join(known)}"
+    def _lacking(self) -> str:
+        """What stands between counted instructions and modelled cycles."""
+        if not self._target.has_cycle_model:
+            return no_cycle_model(self._target)
+        others = [name for name in tracing_devices(self._target) if name != self.device]
+        words = "cycles and latency are modelled of a trace of every layer"
+        return f"{words}, which device {others[0]} makes" if others else words
 
     def _energy(self, cycles: float, model: CycleModel | None) -> Energy | None:
         """Where the board's power is known."""
         board = self._target.board
         if board is None or board.power is None:
             return None
-        return estimated_energy(cycles, board.power, None if model is None else model.error)
+        return estimated_energy(cycles, board.power, None if model is None else model.bound)

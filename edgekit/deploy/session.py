@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from edgekit.bench.costs import CycleModel, LayerCost
-from edgekit.deploy.costs import Functions, reported_model
+from edgekit.deploy.costs import Functions
 from edgekit.deploy.profile import Profile
 from edgekit.errors import InvalidDataError, ToolchainMissingError, UnsupportedError
 from edgekit.program.interpret import check_names, from_program, steps_of, to_program
@@ -243,7 +243,8 @@ class Session:
     @property
     def cycle_model(self) -> CycleModel | None:
         """What the device models cycles with; None where it counts instructions at most."""
-        return reported_model(getattr(self._machine, "cycle_model", None))
+        model: CycleModel | None = getattr(self._machine, "cycle_model", None)
+        return model
 
     def count_layers(self, inputs: Inputs) -> tuple[Count, ...]:
         """Everything that was counted of every layer for one input, in execution order.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgekit.bench.costs import CAUSES, CycleCauses, LayerCost, sum_of_causes
+from edgekit.bench.costs import CAUSES, Causes, LayerCost, sum_of_causes
 from edgekit.bench.report import Run
 from edgekit.report import words
 
@@ -52,7 +52,7 @@ class Spent:
     name: str
     detail: str
     cycles: float
-    causes: CycleCauses | None
+    causes: Causes | None
 
     @property
     def title(self) -> str:
@@ -138,7 +138,7 @@ def slices(spent: Spent, whole: float) -> tuple[Slice, ...]:
     return tuple(found)
 
 
-def key(causes: CycleCauses | None) -> tuple[tuple[str, str], ...]:
+def key(causes: Causes | None) -> tuple[tuple[str, str], ...]:
     """The causes that occur, each with what it is and its share."""
     if causes is None:
         return ()

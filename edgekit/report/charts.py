@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edgekit.bench.costs import LayerCost
 from edgekit.bench.memory import Memory
+from edgekit.bench.protocol import Provenance
 from edgekit.bench.report import Report, Run
 from edgekit.report import words
 
@@ -80,7 +81,7 @@ def run_label(report: Report, run: Run) -> tuple[str, str]:
 
 
 def latency_charts(reports: Sequence[Report]) -> tuple[BarChart, ...]:
-    """Median latency of every run that has one.
+    """Latency of every run that has one: the median of measured ones.
 
     A chart for each network; below them, each by itself, times of machines that are not the target:
     on one axis both would be read as a ranking.
@@ -110,18 +111,18 @@ def _latency_chart(name: str, reports: Sequence[Report], *, on_target: bool) -> 
     bars = []
     for report, run, latency in timed:
         label, detail = run_label(report, run)
-        origin = run.origin(latency.provenance).removeprefix(latency.provenance)
+        tag = run.origin(latency.provenance).removeprefix(latency.provenance).strip()
         bars.append(
             Bar(
                 label,
-                f"{detail}{origin}",
+                ", ".join(filter(None, (detail, tag))),
                 words.milliseconds(latency.p50),
                 axis.place(latency.p50),
                 axis.place(latency.p99) if latency.provenance == "measured" else None,
                 latency.provenance,
             )
         )
-    note = f"Bars are medians{axis.words}; a thin line reaches to the 99th percentile."
+    note = f"Bars are {_bar_words([x.provenance for *_, x in timed], axis.words)}."
     if on_target:
         return BarChart(f"Latency of {name} on its target", note, tuple(bars))
     return BarChart(
@@ -130,6 +131,17 @@ def _latency_chart(name: str, reports: Sequence[Report], *, on_target: bool) -> 
         tuple(bars),
         on_target=False,
     )
+
+
+def _bar_words(provenances: Sequence[Provenance], scale: str) -> str:
+    """What the bars of latencies are; a model gives one figure, without a spread."""
+    spread = "a thin line reaches to the 99th percentile"
+    measured = [provenance == "measured" for provenance in provenances]
+    if all(measured):
+        return f"medians{scale}; {spread}"
+    if not any(measured):
+        return f"modelled latencies{scale}"
+    return f"medians where measured, else modelled latencies{scale}; {spread} of measured ones"
 
 
 @dataclass(frozen=True)
@@ -173,7 +185,7 @@ _LAYER_FIGURES = (
         "Time of each layer",
         words.milliseconds,
         lambda layer: layer.latency_ms,
-        lambda run: run.provenance.layers_latency_ms,
+        lambda run: run.provenance.layers_latency_ms or "",
     ),
     _LayerFigure(
         "Cycles of each layer",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgekit.bench.report import Report, Run
 from edgekit.errors import UsageError
-from edgekit.report.conditions import conditions, differences, notes_of_reports, notes_of_run
+from edgekit.report.conditions import conditions, differing, notes_of_reports, notes_of_run
 from edgekit.report.gate import Gate, relative
 from edgekit.report.metrics import METRICS, Figure, Metric
 
@@ -25,11 +25,11 @@ class Change:
         metric: name.
         before: value in the first report; None where it has none.
         after: value in the second report; None where it has none.
-        provenance: how the values came about; both where that differs; modelled ones with the
-            model and its known error.
+        provenance: how the values came about, in a word; both where that differs.
         difference: in the metric's unit; None where the values cannot be compared.
         relative: the same as a fraction of the earlier value; None where that is 0.
-        direction: None where the values cannot be compared.
+        direction: None where the values cannot be compared, or where the change says nothing, as
+            they were taken or modelled differently.
         note: why they cannot be compared, or what to mind.
         failed: gates that trip, as they were written.
     """
@@ -54,12 +54,14 @@ class Comparison:
         changes: one per metric that at least one of the reports has, per matched run.
         only_before: runs that the second report lacks.
         only_after: runs that the first report lacks.
+        models: what the modelled and estimated values are worth, run by run.
         notes: what differs beside the figures.
     """
 
     changes: tuple[Change, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
+    models: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -96,21 +98,59 @@ def compare(before: Report, after: Report, gates: Sequence[Gate] = ()) -> Compar
     changes = tuple(
         change
         for key in both
-        for metric in METRICS.values()
-        if (
-            change := _change(key, metric, (before, earlier[key]), (after, later[key]), gates=gates)
-        )
+        for change in _changes(key, (before, earlier[key]), (after, later[key]), gates)
     )
     _demand_decided(changes, gates)
     return Comparison(
         changes,
         only_before,
         tuple(key for key in later if key not in earlier),
+        _collapsed((key, _models(earlier[key], later[key])) for key in both),
         (
             *notes_of_reports(before, after),
-            *(note for key in both for note in notes_of_run(key, earlier[key], later[key])),
+            *_collapsed((key, notes_of_run(earlier[key], later[key])) for key in both),
         ),
     )
+
+
+def _changes(
+    key: str, before: tuple[Report, Run], after: tuple[Report, Run], gates: Sequence[Gate]
+) -> Iterator[Change]:
+    """Every metric of one way of running that at least one report has."""
+    own = [_resolved(gate, before, after) for gate in gates]
+    for metric in METRICS.values():
+        if change := _change(key, metric, before, after, gates=own):
+            yield change
+
+
+def _resolved(gate: Gate, before: tuple[Report, Run], after: tuple[Report, Run]) -> Gate:
+    """The gate, on the metric that stands in for its own where more reports have that."""
+    if not gate.metric.otherwise:
+        return gate
+    other = METRICS[gate.metric.otherwise]
+    held, there = (
+        sum(metric.find(*pair) is not None for pair in (before, after))
+        for metric in (gate.metric, other)
+    )
+    return replace(gate, metric=other) if there > held else gate
+
+
+def _models(before: Run, after: Run) -> list[str]:
+    """How far modelled values can be trusted; both models where they differ."""
+    old, new = (run.cycle_model and run.cycle_model.words for run in (before, after))
+    if old == new:
+        return [f"modelled: {new}"] if new else []
+    sides = ((old, "before"), (new, "after"))
+    return [f"modelled {side}: {words}" for words, side in sides if words]
+
+
+def _collapsed(found: Iterable[tuple[str, Sequence[str]]]) -> tuple[str, ...]:
+    """What is said of runs, each thing once with all the runs that it is said of."""
+    runs: dict[str, list[str]] = {}
+    for key, lines in found:
+        for line in lines:
+            runs.setdefault(line, []).append(key)
+    return tuple(f"{', '.join(keys)}: {line}" for line, keys in runs.items())
 
 
 def _runs(report: Report) -> dict[str, Run]:
@@ -137,8 +177,7 @@ def _change(
     if old is None and new is None:
         return None
     mine = [gate for gate in gates if gate.metric is metric]
-    origins = [_origin(metric, *pair) for pair in ((before[1], old), (after[1], new)) if pair[1]]
-    words = " against ".join(dict.fromkeys(origins))
+    words = " against ".join(dict.fromkeys(v.provenance for v in (old, new) if v is not None))
     if old is None or new is None:
         return _one_sided(key, metric, old, new, gates=mine, provenance=words)
     if old.provenance != new.provenance:
@@ -147,21 +186,17 @@ def _change(
     taken = conditions(before[1], after[1]) if metric.is_time else ""
     model = ""
     if metric.model is not None and new.provenance != "measured":
-        model = differences(metric.model(before[1]), metric.model(after[1]))
+        model = differing(metric.model(before[1]), metric.model(after[1]))
     changes = [gate for gate in mine if gate.kind != "value"]
     if taken:
         _refuse(changes, f"{key}: {metric.name} was taken under other conditions: {taken}")
     if model:
-        _refuse(changes, f"{key}: {metric.name} was modelled differently: {model}")
-    note = "; ".join(filter(None, (taken, model))) or _samples(metric, before[1], after[1])
+        _refuse(changes, f"{key}: {metric.name} was modelled differently ({model})")
+        model = f"other model: {model}"
     change = _compared(key, metric, old, new, gates=mine)
-    return replace(change, provenance=words, note=note)
-
-
-def _origin(metric: Metric, run: Run, figure: Figure | None) -> str:
-    """How a figure came about; of a modelled one, the model and its known error."""
-    assert figure is not None
-    return figure.provenance if metric.model is None else run.origin(figure.provenance)
+    if taken or model:
+        return replace(change, direction=None, note="; ".join(filter(None, (taken, model))))
+    return replace(change, note=_samples(metric, before[1], after[1]))
 
 
 def _one_sided(
@@ -227,7 +262,7 @@ def _demand_decided(changes: Sequence[Change], gates: Sequence[Gate]) -> None:
     """A gate on a figure that no run has would pass in silence."""
     present = {change.metric for change in changes}
     for gate in gates:
-        if gate.metric.name not in present:
+        if not {gate.metric.name, gate.metric.otherwise} & present:
             near = [
                 name
                 for name in METRICS

@@ -46,9 +46,10 @@ def energy_model(run: Run) -> Mapping[str, str | None]:
     return {**cycle_model(run), "energy": None if energy is None else energy.source}
 
 
-def differences(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
-    """Where two runs differ, in words by name; empty where they do not."""
-    return "; ".join(_differences(_paired(before, after)))
+def differing(before: Mapping[str, str | None], after: Mapping[str, str | None]) -> str:
+    """The names of what differs between two runs; empty where nothing does."""
+    pairs = _paired(before, after)
+    return ", ".join(name for name, (old, new) in pairs.items() if (old or NONE) != (new or NONE))
 
 
 def _paired(
@@ -104,14 +105,8 @@ def governors(environment: Environment) -> str:
     return ", ".join(sorted({c.governor for c in environment.clocks if c.governor is not None}))
 
 
-def notes_of_run(key: str, before: Run, after: Run) -> list[str]:
-    """What differs in how two runs of a kind were made.
-
-    Args:
-        key: the way of running, which every note begins with.
-        before: run of the first report.
-        after: run of the second report.
-    """
+def notes_of_run(before: Run, after: Run) -> list[str]:
+    """What differs in how two runs of a kind were made."""
     pairs = {
         "stands for the target": (_yes(before.on_target), _yes(after.on_target)),
         "input": _inputs(before, after),
@@ -126,7 +121,7 @@ def notes_of_run(key: str, before: Run, after: Run) -> list[str]:
         **_paired(energy_model(before), energy_model(after)),
         **_protocols(before.protocol, after.protocol),
     }
-    return [f"{key}: {note}" for note in _differences(pairs)]
+    return _differences(pairs)
 
 
 def _protocols(

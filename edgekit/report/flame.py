@@ -2,8 +2,8 @@
 
 Width is cycles. The lower part of a box is filled by cause, so that all areas of one colour
 together are the cycles of that cause; its upper part has the colour of the largest cause, and the
-name. What would be too thin to be seen is drawn together with its neighbours, and says so. All
-places are in percent of the drawing.
+name. Where causes are not known there is no lower part. What would be too thin to be seen is drawn
+together with its neighbours, and says so. All places are in percent of the drawing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ LONGEST_DETAIL = 200
 """Characters of the names of what is drawn together."""
 
 
+BY_CAUSE = "The lower part of a box is divided by cause."
+NO_CAUSES = "The model times whole blocks of instructions and tells no causes."
+
+
 @dataclass(frozen=True)
 class Box:
     """A box of the drawing.
@@ -39,7 +43,7 @@ class Box:
         value: its share, in words.
         title: everything about it.
         cause: the largest one.
-        slices: by cause, from the top.
+        slices: by cause, from the top; none where causes are not known.
     """
 
     x: float
@@ -65,7 +69,7 @@ class FlameGraph:
     """The drawing.
 
     Attributes:
-        note: which run, and how its figures came about.
+        note: which run, how its figures came about, and what the drawing shows.
         levels: the network, its layers, their functions.
         joined: that boxes were drawn together, in words; empty where none were.
         causes: that occur, each with what it is and its share.
@@ -97,7 +101,9 @@ def flame_graph(run: Run) -> FlameGraph | None:
         f"{count} layer{'s' if count > 1 else ''}", f"{words.count(whole)} cycles", whole, causes
     )
     return FlameGraph(
-        f"{run.backend} {run.precision} on {run.place}; {run.origin(run.provenance.cycles)}.",
+        f"{run.backend} {run.precision} on {run.place}; {run.origin(run.provenance.cycles)}. "
+        "Width is cycles: the network, its layers in execution order, what each spends in which "
+        f"function. {NO_CAUSES if causes is None else BY_CAUSE}",
         (
             Level("network", (_box(network, 0.0, whole),)),
             Level("layers", tuple(layers)),
@@ -177,5 +183,5 @@ def _box(spent: Spent, start: float, whole: float) -> Box:
         value=value,
         title=f"{spent.title}, {value} of the network" + (f"; {detail}" if detail else ""),
         cause=spent.largest,
-        slices=slices(spent, spent.cycles),
+        slices=() if spent.causes is None else slices(spent, spent.cycles),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from edgekit.bench.costs import CAUSES, Energy
+from edgekit.bench.costs import CAUSES
 from edgekit.bench.fields import writable
 from edgekit.bench.report import Preprocessing, Provenances, Report, Run
 from edgekit.errors import UsageError
@@ -252,25 +252,19 @@ def energy_words(run: Run) -> str | None:
         return None
     values = ((energy.net_uj, "above idle"), (energy.gross_uj, "with idle"))
     shown = [f"{words.microjoules(value)} {kind}" for value, kind in values if value is not None]
-    shown += [spread] if (spread := spread_words(energy)) else []
+    shown += [spread] if (spread := spread_words(run)) else []
     window = None if energy.window_s is None else f"{energy.window_s:g} s"
     origins = (run.origin(energy.provenance), energy.sensor, window, energy.source)
     return f"{', '.join(shown)}; {', '.join(word for word in origins if word)}"
 
 
-def spread_words(energy: Energy) -> str:
-    """From where to where an energy may be; empty where that is not known."""
-    if energy.low_uj is None or energy.high_uj is None:
+def spread_words(run: Run) -> str:
+    """From where to where a run's energy may be; empty where that is not known."""
+    energy = run.energy_uj
+    if energy is None or energy.low_uj is None or energy.high_uj is None:
         return ""
-    return f"{words.microjoules(energy.low_uj)} … {words.microjoules(energy.high_uj)}"
-
-
-def model_words(run: Run) -> str | None:
-    """What modelled a run's cycles, and how far it can be trusted; None where nothing did."""
-    model = run.cycle_model
-    if model is None:
-        return None
-    return f"{model.words}; {model.core}: {model.what}; {model.memory}"
+    note = f" ({run.spread_note})" if run.spread_note else ""
+    return f"{words.microjoules(energy.low_uj)} … {words.microjoules(energy.high_uj)}{note}"
 
 
 def run_facts(run: Run) -> Facts:
@@ -284,7 +278,7 @@ def run_facts(run: Run) -> Facts:
         f"and {protocol.min_seconds:g} s, {protocol.threads} thread(s)",
         "samples": latency and latency.samples and f"{len(latency.samples):,} kept",
         "energy": energy_words(run),
-        "cycle model": model_words(run),
+        "cycle model": run.cycle_model and run.cycle_model.sentence,
         "clock": run.clock_hz and f"{run.clock_hz / 1e6:g} MHz",
         "compiler": run.toolchain_version,
         "flags": " ".join(run.flags),
@@ -295,14 +289,16 @@ def run_facts(run: Run) -> Facts:
 
 def _origins(run: Run) -> Facts:
     """How each figure that the run has came about."""
-    timed_layers = any(layer.latency_ms is not None for layer in run.layers)
     known = {
         "multiply-accumulates": (run.macs, run.provenance.macs),
         "instructions": (run.instructions, run.provenance.instructions),
         "cycles": (run.cycles, run.provenance.cycles),
         "stack": (run.stack_bytes, run.provenance.stack_bytes),
-        "times of layers": (timed_layers or None, run.provenance.layers_latency_ms),
         "accuracy": (run.accuracy, run.provenance.accuracy),
         "agreement": (run.agreement, run.provenance.agreement),
     }
-    return tuple((name, how) for name, (value, how) in known.items() if value is not None)
+    found = [(name, how) for name, (value, how) in known.items() if value is not None]
+    how = run.provenance.layers_latency_ms
+    if how is not None and any(layer.latency_ms is not None for layer in run.layers):
+        found.append(("times of layers", how))
+    return tuple(found)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from edgekit.bench.costs import CAUSES, Energy
+from edgekit.bench.costs import CAUSES
+from edgekit.bench.energy import Energy
 from edgekit.bench.memory import Memory
 from edgekit.bench.protocol import Latency, Provenance
 from edgekit.bench.report import Report, Run
@@ -32,6 +33,7 @@ class Metric:
         find: the figure; None where the run has none.
         is_time: whether it is the time of runs, which depends on how they were made.
         model: what gives it where nothing measured it, in words by name; None where nothing does.
+        otherwise: metric that a gate on this one looks at where more reports have that; or empty.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Metric:
     find: Callable[[Report, Run], Figure | None]
     is_time: bool = False
     model: Callable[[Run], Mapping[str, str | None]] | None = None
+    otherwise: str = ""
 
 
 def _latency(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run], Figure | None]:
@@ -49,6 +52,11 @@ def _latency(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run],
         return None if latency is None or value is None else Figure(value, latency.provenance)
 
     return find
+
+
+def _percentile(pick: Callable[[Latency], float | None]) -> Callable[[Report, Run], Figure | None]:
+    """Of measured latencies only: a modelled one is a single figure."""
+    return _latency(lambda v: pick(v) if v.provenance == "measured" else None)
 
 
 def _memory(pick: Callable[[Memory], int | None]) -> Callable[[Report, Run], Figure | None]:
@@ -102,13 +110,16 @@ def _preprocessing(report: Report, run: Run) -> Figure | None:
 
 
 _TABLE = (
-    Metric("latency_ms", "median latency", False, _latency(lambda v: v.p50), True, cycle_model),
     Metric(
-        "latency_ms_p90", "its 90th percentile", False, _latency(lambda v: v.p90), True, cycle_model
+        "latency_ms",
+        "latency, the median where it was measured",
+        False,
+        _latency(lambda v: v.p50),
+        True,
+        cycle_model,
     ),
-    Metric(
-        "latency_ms_p99", "its 99th percentile", False, _latency(lambda v: v.p99), True, cycle_model
-    ),
+    Metric("latency_ms_p90", "its 90th percentile", False, _percentile(lambda v: v.p90), True),
+    Metric("latency_ms_p99", "its 99th percentile", False, _percentile(lambda v: v.p99), True),
     Metric("latency_ms_first", "first run", False, _latency(lambda v: v.first), True),
     Metric("preprocessing_ms", "median of pre-processing", False, _preprocessing),
     Metric(
@@ -126,7 +137,12 @@ _TABLE = (
     ),
     *map(_cause, CAUSES),
     Metric(
-        "energy_uj", "energy above idle", False, _energy(lambda e: e.net_uj), model=energy_model
+        "energy_uj",
+        "energy above idle",
+        False,
+        _energy(lambda e: e.net_uj),
+        model=energy_model,
+        otherwise="energy_uj_gross",
     ),
     Metric(
         "energy_uj_gross",

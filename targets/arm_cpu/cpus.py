@@ -85,13 +85,12 @@ class Cpu:
     """An application processor, or what all of one architecture have in common.
 
     Attributes:
-        name: as users write it, where it is a target of its own.
+        name: as users write it: every one is a target, without a computer around it.
         architecture: ``aarch64``, ``armv7`` or ``x86-64``.
         description: one line for people.
         gcc_flags: flags that choose it among the architecture's.
         zig_cpu: name and features for zig.
         features: instruction-set features that kernels may demand.
-        is_generic: whether it stands for an architecture and is a target.
         unicorn_model: CPU model of the emulator that has its instructions and as few others as
             possible, None without an emulator.
         qemu_cpu: the same for QEMU.
@@ -105,7 +104,6 @@ class Cpu:
     gcc_flags: tuple[str, ...]
     zig_cpu: str
     features: frozenset[str] = field(default=frozenset())
-    is_generic: bool = False
     unicorn_model: int | None = None
     qemu_cpu: str | None = None
     processor: Processor | None = None
@@ -155,7 +153,6 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 "any 64-bit ARM processor under Linux",
                 gcc_flags=("-march=armv8-a",),
                 zig_cpu="generic",
-                is_generic=True,
                 unicorn_model=arm64_const.UC_CPU_ARM64_A53,
                 qemu_cpu="cortex-a53",
             ),
@@ -166,7 +163,6 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 # The least that distributions for armhf ask for: no NEON, no division.
                 gcc_flags=("-march=armv7-a+fp",),
                 zig_cpu="generic+v7a+vfp3d16",
-                is_generic=True,
                 unicorn_model=arm_const.UC_CPU_ARM_CORTEX_A9,
                 qemu_cpu="cortex-a9",
             ),
@@ -176,12 +172,11 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
                 "the development host's processors, SSE4.2 at least",
                 gcc_flags=("-march=x86-64-v2",),
                 zig_cpu="x86_64_v2",
-                is_generic=True,
             ),
             Cpu(
                 "cortex-a53",
                 AARCH64,
-                "Cortex-A53",
+                "any computer with Cortex-A53 under Linux",
                 gcc_flags=("-mcpu=cortex-a53",),
                 zig_cpu="cortex_a53",
                 unicorn_model=arm64_const.UC_CPU_ARM64_A53,
@@ -191,7 +186,7 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
             Cpu(
                 "cortex-a72",
                 AARCH64,
-                "Cortex-A72",
+                "any computer with Cortex-A72 under Linux",
                 gcc_flags=("-mcpu=cortex-a72",),
                 zig_cpu="cortex_a72",
                 unicorn_model=arm64_const.UC_CPU_ARM64_A72,
@@ -201,7 +196,7 @@ CPUS: Mapping[str, Cpu] = MappingProxyType(
             Cpu(
                 "cortex-a76",
                 AARCH64,
-                "Cortex-A76",
+                "any computer with Cortex-A76 under Linux",
                 gcc_flags=("-mcpu=cortex-a76",),
                 zig_cpu="cortex_a76",
                 features=frozenset({"dotprod"}),

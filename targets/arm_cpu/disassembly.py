@@ -7,8 +7,10 @@ from functools import cache
 import capstone
 
 from edgekit.targets.arm_cpu.cpus import AARCH64
+from edgekit.targets.cycles.thumb.decoder import lengths
 
-_WIDE = 4
+_WORD = 4
+"""Bytes of every instruction that is not a Thumb one."""
 
 
 @cache
@@ -33,23 +35,11 @@ def disassemble(
     >>> disassemble(bytes.fromhex("20008052c0035fd6"), 64, architecture=AARCH64)
     ((64, 'mov w0, #1'), (68, 'ret'))
     """
-    lines, at = [], 0
-    while at < len(code):
-        width = thumb_width(code[at + 1]) if thumb else _WIDE
-        lines.append(
-            (address + at, _text(code[at : at + width], address + at, architecture, thumb))
-        )
-        at += width
-    return tuple(lines)
-
-
-def thumb_width(second_byte: int) -> int:
-    """Bytes of a Thumb instruction: those that begin with 0b11101 or above are wide.
-
-    >>> thumb_width(0x20), thumb_width(0xF0)
-    (2, 4)
-    """
-    return 4 if second_byte >> 3 >= 0b11101 else 2
+    places = lengths(code) if thumb else ((at, _WORD) for at in range(0, len(code), _WORD))
+    return tuple(
+        (address + at, _text(code[at : at + size], address + at, architecture, thumb))
+        for at, size in places
+    )
 
 
 def _text(code: bytes, address: int, architecture: str, thumb: bool) -> str:

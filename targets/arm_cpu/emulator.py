@@ -18,6 +18,7 @@ import unicorn
 from unicorn import arm64_const as arm64
 from unicorn import arm_const as arm
 
+from edgekit.bench.costs import CycleModel
 from edgekit.errors import DoesNotFitError, EmulationError, UnsupportedError
 from edgekit.targets.arm_cpu.cpus import AARCH64, ARMV7, Cpu
 from edgekit.targets.arm_cpu.disassembly import disassemble
@@ -25,7 +26,6 @@ from edgekit.targets.arm_cpu.loader import SharedImage
 from edgekit.targets.cycles.aarch64.timing import ProcessorTiming
 from edgekit.targets.cycles.account import count_instructions
 from edgekit.targets.cycles.costs import Count
-from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.tracing import (
     ACCESS,
     INSTRUCTION_LIMIT,
@@ -230,7 +230,7 @@ class SharedEmulator:
         traced = [block.moved(-_IMAGE) for block in trace.blocks(_IMAGE)]
         count = count_instructions(traced, self._texts, self._image.elf.function_at)
         if self._timing is not None:
-            count = self._timing.modelled(count, self.code)
+            count = self._timing.modelled(count)
         return result, count
 
     @property
@@ -311,14 +311,10 @@ class SharedEmulator:
             for s in self._image.segments
         )
 
-    def code(self, address: int, size: int) -> bytes:
-        """Bytes from an address that counts from the start of the file."""
-        return self.read(_IMAGE + address, size)
-
     def _texts(self, address: int, size: int) -> Sequence[tuple[int, str]]:
         """Address from the start of the file, and disassembly, of a block's instructions."""
         thumb, address = bool(address & 1), address & ~1
-        code = self.code(address, size)
+        code = self.read(_IMAGE + address, size)
         return disassemble(code, address, architecture=self._cpu.architecture, thumb=thumb)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from edgekit.bench.costs import CycleModel
 from edgekit.errors import DeviceMissingError
 from edgekit.targets.arm_cpu.cpus import Cpu
 from edgekit.targets.arm_cpu.emulator import SharedEmulator
 from edgekit.targets.arm_cpu.loader import SharedImage
 from edgekit.targets.arm_cpu.shared import SharedObject
 from edgekit.targets.arm_cpu.user import UserMachine
-from edgekit.targets.cycles.described import CycleModel
 from edgekit.targets.emulated import CalledMachine
 from edgekit.targets.host import LoadedMachine
 from edgekit.targets.library import Library

@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from edgekit.targets.cycles.costs import BlockCost, Causes, Count, InstructionCost
+from edgekit.targets.cycles.thumb.decoder import ThumbDecoder
 from edgekit.targets.cycles.timed import NOTHING, TimedBlock, Timing
 from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE
 from edgekit.targets.cycles.trace.recorder import Place, Step, TracedBlock
-
-AHEAD_BYTES = 4
-"""Code behind a block that its timing may want to see: the widest instruction."""
 
 
 class Accountant:
@@ -21,7 +19,7 @@ class Accountant:
 
     Args:
         timing: the core's pipeline.
-        read: up to so many bytes of code from an address, fewer where the memory ends.
+        read: so many bytes of code from an address.
         function_at: name of the function that holds an address.
     """
 
@@ -34,15 +32,19 @@ class Accountant:
         self._timing = timing
         self._read = read
         self._function_at = function_at
+        self._decoder = ThumbDecoder()
         self._blocks: dict[Place, TimedBlock] = {}
 
     def block(self, address: int, size: int) -> TimedBlock:
         """A block at zero wait states; decoded once."""
         place = (address, size)
         if place not in self._blocks:
-            code = self._read(address, size + AHEAD_BYTES)
-            self._blocks[place] = self._timing.block(address, code[:size], code[size:])
+            self._blocks[place] = self._timing.block(address, self._read(address, size))
         return self._blocks[place]
+
+    def goes_on(self, address: int, size: int) -> bool:
+        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.goes_on`."""
+        return not self._decoder.ends_in_branch(address, self._read(address, size))
 
     def steps(self, address: int, size: int) -> Sequence[Step]:
         """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.steps`."""
@@ -64,15 +66,22 @@ class Accountant:
 
     def count(self, traced: Iterable[TracedBlock]) -> Count:
         """Sum of everything that ran."""
-        return Count.of((self._function_at(one.address), self._cost(one)) for one in traced)
+        ran = tuple(traced)
+        likely = likely_ways(ran)
+        return Count.of((self._function_at(one.address), self._cost(one, likely)) for one in ran)
 
     def _jump(self, block: Place, following: Place) -> Causes:
         address, size = following
         entry = self.block(address, size).entry if size else NOTHING
         return self.block(*block).jump(address, entry)
 
-    def _cost(self, traced: TracedBlock) -> BlockCost:
-        """Figures of all executions of a block."""
+    def _cost(self, traced: TracedBlock, likely: Mapping[int, bool]) -> BlockCost:
+        """Figures of all executions of a block.
+
+        Args:
+            traced: the block.
+            likely: see :func:`likely_ways`.
+        """
         place = (traced.address, traced.size)
         block = self.block(*place)
         instructions = []
@@ -87,6 +96,8 @@ class Accountant:
         last, causes = instructions.pop()
         for following, times in traced.following.items():
             causes += self._jump(place, following) * times
+            if _jumps(traced, following) != likely[end_of(traced)]:
+                causes += block.mispredicted * times
         instructions.append((last, causes))
         total = NOTHING
         for _, causes in instructions:
@@ -103,6 +114,28 @@ class Accountant:
             ),
             following=following_addresses(traced.following),
         )
+
+
+def likely_ways(traced: Iterable[TracedBlock]) -> dict[int, bool]:
+    """Whether the branch that ends where a block ends mostly jumps, by that address.
+
+    Blocks that end with the same branch share it: the first round of a loop is often a block of its
+    own, with what stands before the loop. As often as not counts as jumping.
+    """
+    jumps: Counter[int] = Counter()
+    for one in traced:
+        for following, times in one.following.items():
+            jumps[end_of(one)] += times if _jumps(one, following) else -times
+    return {end: balance >= 0 for end, balance in jumps.items()}
+
+
+def end_of(traced: TracedBlock) -> int:
+    """Address behind a block, without its mark."""
+    return (traced.address & ~1) + traced.size
+
+
+def _jumps(traced: TracedBlock, following: Place) -> bool:
+    return following[0] & ~1 != end_of(traced)
 
 
 def count_instructions(

@@ -8,54 +8,25 @@ instruction wait belongs to that instruction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
+
+from edgekit.bench.costs import CAUSES, Causes
+
+__all__ = [
+    "CAUSES",
+    "MODEL_VERSION",
+    "BlockCost",
+    "Causes",
+    "Count",
+    "FunctionCount",
+    "InstructionCost",
+]
 
 MODEL_VERSION = 1
 """Of the cycle model; it changes whenever a figure that it gives could change."""
 
-
-@dataclass(frozen=True)
-class Causes:
-    """Why cycles pass. The sum is the number of cycles.
-
-    Attributes:
-        issue: instructions issuing; half of one each where two issue together.
-        arithmetic: multi-cycle arithmetic, and waiting for its result.
-        load: what loads and stores take beyond one cycle: address and data phases, waiting for a
-            loaded value, wait states and cache misses of data.
-        fetch: waiting for instructions from memory.
-        branch: refilling the pipeline after a jump, and wrong predictions.
-    """
-
-    issue: float = 0
-    arithmetic: float = 0
-    load: float = 0
-    fetch: float = 0
-    branch: float = 0
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return self.issue + self.arithmetic + self.load + self.fetch + self.branch
-
-    def __add__(self, other: Causes) -> Causes:
-        return Causes(
-            self.issue + other.issue,
-            self.arithmetic + other.arithmetic,
-            self.load + other.load,
-            self.fetch + other.fetch,
-            self.branch + other.branch,
-        )
-
-    def __mul__(self, times: float) -> Causes:
-        return Causes(*(times * getattr(self, cause) for cause in CAUSES))
-
-
 T = TypeVar("T", float, Causes)
-
-CAUSES = tuple(field.name for field in fields(Causes))
-"""Names of the causes, in the order in which tables and drawings show them."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +77,7 @@ class BlockCost:
 
 
 @dataclass(frozen=True)
-class FunctionCost:
+class FunctionCount:
     """What one function took, without what it calls.
 
     Attributes:
@@ -121,9 +92,9 @@ class FunctionCost:
     cycles: float | None
     causes: Causes | None
 
-    def __add__(self, other: FunctionCost) -> FunctionCost:
+    def __add__(self, other: FunctionCount) -> FunctionCount:
         assert self.name == other.name
-        return FunctionCost(
+        return FunctionCount(
             self.name,
             self.instructions + other.instructions,
             _sum(self.cycles, other.cycles),
@@ -140,16 +111,16 @@ class Count:
         blocks: every executed block by ascending address; those of several calls follow each other.
     """
 
-    functions: Mapping[str, FunctionCost] = field(default_factory=dict)
+    functions: Mapping[str, FunctionCount] = field(default_factory=dict)
     blocks: tuple[BlockCost, ...] = ()
 
     @classmethod
     def of(cls, blocks: Iterable[tuple[str, BlockCost]]) -> Self:
         """Sum up blocks, each with the name of the function that holds it."""
-        functions: dict[str, FunctionCost] = {}
+        functions: dict[str, FunctionCount] = {}
         kept = []
         for name, block in blocks:
-            cost = FunctionCost(name, block.issued, block.cycles, block.causes)
+            cost = FunctionCount(name, block.issued, block.cycles, block.causes)
             functions[name] = functions[name] + cost if name in functions else cost
             kept.append(replace(block, function=name))
         kept.sort(key=lambda block: (block.address, block.bytes))
@@ -187,6 +158,9 @@ def _sum(one: T | None, other: T | None) -> T | None:
     return None if one is None or other is None else one + other
 
 
-def _ordered(functions: Mapping[str, FunctionCost]) -> dict[str, FunctionCost]:
-    costs = sorted(functions.values(), key=lambda f: (-(f.cycles or f.instructions), f.name))
-    return {cost.name: cost for cost in costs}
+def _ordered(functions: Mapping[str, FunctionCount]) -> dict[str, FunctionCount]:
+    """Most expensive first: by cycles, by instructions where those of some are not known."""
+    spent: dict[str, float] = {n: f.cycles for n, f in functions.items() if f.cycles is not None}
+    if len(spent) < len(functions):
+        spent = {name: function.instructions for name, function in functions.items()}
+    return {name: functions[name] for name in sorted(functions, key=lambda n: (-spent[n], n))}

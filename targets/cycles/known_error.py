@@ -1,7 +1,8 @@
 """How far the cycle model was off where a latency was published, by core.
 
 The figures are those of the published cases in ``results/cycles.json``; a core that is not here was
-never compared with a published latency.
+never compared with a published latency. An error is of a core behind the memories of certain
+boards: :func:`edgekit.targets.cycles.described.cycle_model` says where it holds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from edgekit.bench.costs import KnownError
-
-__all__ = ["KNOWN_ERRORS", "KnownError"]
 
 KNOWN_ERRORS: Mapping[str, KnownError] = MappingProxyType(
     {

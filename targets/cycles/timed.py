@@ -61,6 +61,8 @@ class TimedBlock:
             instruction; arriving without a jump never does.
         adds_entry: whether `entry` of the block that is jumped to counts behind this one's jump; it
             does not where that already takes the longest.
+        mispredicted: what the end takes on top each time that it goes the other way than it mostly
+            does; nothing on a core that does not predict.
         again: correction of `taken` where the block jumps to its own beginning, for results of one
             round that the next one waits for; a single-issue core needs none.
     """
@@ -72,6 +74,7 @@ class TimedBlock:
     passed: Causes | None = NOTHING
     entry: Causes = NOTHING
     adds_entry: bool = True
+    mispredicted: Causes = NOTHING
     again: Causes = NOTHING
 
     @property
@@ -100,16 +103,12 @@ class TimedBlock:
 class Timing(Protocol):
     """The pipeline of one core."""
 
-    def block(self, address: int, code: bytes, ahead: bytes = b"") -> TimedBlock:
+    def block(self, address: int, code: bytes) -> TimedBlock:
         """Decode and time the instructions in `code`.
 
         Args:
             address: of the first instruction, even.
-            code: whole instructions of one basic block; only the last may branch.
-            ahead: up to four bytes that follow `code` in memory. They matter for a block that ends
-                without a branch (where the emulator stopped translating: at a page's border or its
-                limit of instructions): its last instruction is timed against the one that follows.
-                Without them it is timed as the last one ever, at most one cycle too slow per border
-                on the single-issue cores.
+            code: whole instructions from where a jump arrives to the next branch; only the last may
+                branch.
         """
         ...

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from edgekit.bench.costs import (
     CAUSES,
-    CycleCauses,
+    Causes,
     CycleModel,
-    Energy,
     FunctionCost,
     KnownError,
     LayerCost,
     sum_of_causes,
 )
-from tests.support.reports import CONVOLUTION, CYCLE_MODEL, MODELLED, REPORT
+from edgekit.bench.energy import Energy
+from edgekit.bench.protocol import Latency
+from tests.support.reports import CONVOLUTION, CYCLE_MODEL, MEASURED, MODELLED, REPORT
 
 
 def test_the_complete_report_adds_up() -> None:
@@ -32,7 +34,7 @@ def test_the_complete_report_adds_up() -> None:
 
 def test_causes_are_all_of_the_cycles() -> None:
     """A report may be from anywhere."""
-    causes = CycleCauses(issue=3, load=1)
+    causes = Causes(issue=3, load=1)
     for cycles in (3.0, 5.0, None):
         with pytest.raises(ValueError, match="the causes add up to 4 cycles, there are"):
             LayerCost("conv", "conv_2d", cycles=cycles, causes=causes)
@@ -73,17 +75,63 @@ def test_impossible_errors(low: float, high: float, cases: int, words: str) -> N
 
 def test_only_modelled_figures_name_the_model() -> None:
     """Beside a measured or counted one its error would be nonsense."""
-    assert MODELLED.origin("modelled") == f"modelled, {CYCLE_MODEL.words}"
-    assert MODELLED.origin("estimated") == f"estimated, {CYCLE_MODEL.words}"
+    assert MODELLED.origin("modelled") == "modelled v1, -18…+3 %"
+    assert MODELLED.origin("estimated") == "estimated v1, -18…+3 %"
     assert MODELLED.origin("measured") == "measured"
     assert MODELLED.origin("counted") == "counted"
-    assert replace(MODELLED, cycle_model=None).origin("modelled") == "modelled"
+    assert MEASURED.origin("modelled") == "modelled"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"clock_hz": 0}, "clock_hz is 0, must be null"),
+        ({"clock_hz": 80_000_000}, "latency_ms.p50 is 5.07407, 608,888 cycles at 80,000,000 Hz"),
+        ({"latency_ms": Latency.modelled(5.0741)}, "608,888 cycles at 120,000,000 Hz are 5.07407"),
+        ({"cycle_model": None}, "cycles are modelled, and cycle_model is null"),
+        ({"layers": MEASURED.layers}, "provenance.layers_latency_ms is null"),
+    ],
+)
+def test_figures_that_contradict_each_other(changes: dict[str, Any], words: str) -> None:
+    """In the constructor, and so in a file."""
+    with pytest.raises(ValueError, match=words):
+        replace(MODELLED, **changes)
+
+
+def test_a_modelled_latency_needs_no_cycles() -> None:
+    """Nor a clock: then there is nothing that it could contradict."""
+    for changes in ({"cycles": None, "causes": None}, {"clock_hz": None}):
+        assert replace(MODELLED, latency_ms=Latency.modelled(1.0), **changes).latency_ms
 
 
 def test_a_model_without_published_cases_says_so() -> None:
     """Nothing is claimed of its error."""
-    words = CycleModel(3, "cortex-m7", "in order", "zero wait states", None).words
-    assert words == "version 3, never compared with a published latency"
+    model = CycleModel(3, "cortex-m7", "in order", "zero wait states")
+    assert model.words == "version 3, never compared with a published latency"
+    assert (model.tag, model.bound) == ("v3, never compared", None)
+    with pytest.raises(ValueError, match="error_holds says that an error holds"):
+        replace(model, error_holds=True)
+
+
+def test_an_error_of_another_board_is_no_bound() -> None:
+    """It is told with the board that it was seen on, and stands beside no figure."""
+    assert CYCLE_MODEL.bound == CYCLE_MODEL.error
+    model = replace(CYCLE_MODEL, error_holds=False)
+    assert model.words == (
+        "version 1, compared on nucleo-l4r5zi only: "
+        "modelled 18 % below to 3 % above published latencies (4 cases)"
+    )
+    assert (model.tag, model.bound) == ("v1, not compared here", None)
+    run = replace(MODELLED, cycle_model=model)
+    assert run.origin("estimated") == "estimated v1, not compared here"
+
+
+def test_the_sentence_has_everything() -> None:
+    """Trust, core, what is modelled, and memory."""
+    assert CYCLE_MODEL.sentence == (
+        f"{CYCLE_MODEL.words}; cortex-m4: in order, hazards; "
+        "memory: flash 5 wait states, lines of 8 bytes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,5 +164,5 @@ def test_what_an_energy_includes() -> None:
 
 def test_unknown_causes_are_not_zero() -> None:
     """A sum with an unknown part is unknown."""
-    assert sum_of_causes([CycleCauses(issue=1), None]) is None
+    assert sum_of_causes([Causes(issue=1), None]) is None
     assert CAUSES == ("issue", "arithmetic", "load", "fetch", "branch")

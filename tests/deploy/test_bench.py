@@ -87,7 +87,8 @@ def test_cycles_say_where_they_are_from(tmp_path: Path) -> None:
     assert (model.version, model.core) == (MODEL_VERSION, "cortex-m4")
     assert "flash 5 wait states" in model.memory
     assert model.error == KNOWN_ERRORS.get("cortex-m4")
-    assert f"latency is modelled ({model.words})" in " ".join(run.warnings)
+    assert model.error_holds
+    assert f"latency is modelled, not measured ({model.tag})" in run.warnings
     assert run.causes == sum_of_causes([layer.causes for layer in run.layers])
     assert [layer.kernel for layer in run.layers] == ["conv_2d_s8", "fully_connected_s8"]
     for index, layer in enumerate(run.layers):
@@ -99,6 +100,24 @@ def test_cycles_say_where_they_are_from(tmp_path: Path) -> None:
         assert total is not None
         assert layer.causes is not None
         assert total.total == pytest.approx(layer.causes.total)
+
+
+def test_a_known_error_is_that_of_its_boards(tmp_path: Path) -> None:
+    """Behind other memories the spread of an energy is that of the power alone, and says so."""
+    artifact = exported(tmp_path, "nucleo-u575zi-q")
+    run, board = artifact.bench().subject, artifact.target.board
+    model, energy = run.cycle_model, run.energy_uj
+    assert model is not None
+    assert (model.error, model.bound) == (KNOWN_ERRORS["cortex-m33"], None)
+    assert "on nrf5340-dk only" in model.words
+    assert board is not None
+    assert board.power is not None
+    assert board.power.spread_picojoules_per_cycle is not None
+    assert energy is not None
+    assert run.cycles is not None
+    spread = [run.cycles * end / 1e6 for end in board.power.spread_picojoules_per_cycle]
+    assert [energy.low_uj, energy.high_uj] == pytest.approx(spread)
+    assert "error of the cycles is not known on this board" in (energy.source or "")
 
 
 def test_energy_is_estimated_where_power_was_published(tmp_path: Path) -> None:
@@ -169,7 +188,8 @@ def test_no_latency_where_wait_states_are_not_known(tmp_path: Path) -> None:
     assert run.cycle_model is not None
     assert run.cycle_model.memory == "zero wait states"
     assert (run.latency_ms, run.energy_uj) == (None, None)
-    assert "no latency, no energy: nobody says the wait states of flash" in run.warnings
+    words = "no latency, no energy: untimed lacks memory[0].wait_states (flash)"
+    assert words in run.warnings
 
 
 @pytest.mark.needs("qemu-system-arm")
@@ -188,6 +208,8 @@ def test_qemu_without_its_plugin_counts_the_whole(
     assert run.instructions is not None
     assert (run.cycles, run.cycle_model) == (None, None)
     assert "no figures of single layers: no compiler for the plugin" in run.warnings
+    assert any("of every layer, which device emulator makes" in w for w in run.warnings)
+    assert not any("nothing models" in words for words in run.warnings)
     with pytest.raises(ToolchainMissingError, match="no compiler for the plugin"):
         artifact.explain(0, device="qemu")
 

@@ -12,16 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 import edgekit
-from edgekit.bench.costs import CAUSES, CycleCauses, FunctionCost, LayerCost, sum_of_causes
+from edgekit.bench.costs import CAUSES, Causes, FunctionCost, LayerCost, sum_of_causes
 from edgekit.cli.app import app
 from edgekit.cli.explain import LONGEST, explained, headline
 from edgekit.cli.render import Format
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.explain import (
+    WHOLE_BLOCKS,
     Explanation,
     HotRegion,
     Line,
     find_layer,
+    no_cycle_model,
     tracing_device,
     tracing_devices,
 )
@@ -97,13 +99,13 @@ def test_devices_with_a_trace(name: str, devices: tuple[str, ...]) -> None:
 
 def explanation() -> Explanation:
     """Two loops and a rest, made by hand."""
-    causes = CycleCauses(issue=100.0, load=50.0, fetch=25.0)
+    causes = Causes(issue=100.0, load=50.0, fetch=25.0)
     lines = (
-        Line(0x100, "ldr r0, [r1], #4", 50, 125.0, CycleCauses(50.0, 0.0, 50.0, 25.0, 0.0)),
-        Line(0x120, "subs r2, #1", 50, 50.0, CycleCauses(issue=50.0)),
+        Line(0x100, "ldr r0, [r1], #4", 50, 125.0, Causes(50.0, 0.0, 50.0, 25.0, 0.0)),
+        Line(0x120, "subs r2, #1", 50, 50.0, Causes(issue=50.0)),
     )
     kernel = FunctionCost("net_ek_conv_2d_s8", "kernel", "conv_2d_s8", 100, 175.0, causes)
-    rest = FunctionCost("memcpy", "runtime", None, 20, 25.0, CycleCauses(issue=20.0, branch=5.0))
+    rest = FunctionCost("memcpy", "runtime", None, 20, 25.0, Causes(issue=20.0, branch=5.0))
     whole = sum_of_causes([causes, rest.causes])
     return Explanation(
         device="emulator",
@@ -131,8 +133,8 @@ def test_text_for_people() -> None:
     for wanted in (
         "3  conv (conv_2d)",
         "25.0% of its cycles",
-        f"200 (modelled, {CYCLE_MODEL.words})",
-        "cortex-m4: in order, hazards; flash 5 wait states",
+        f"200 (modelled {CYCLE_MODEL.tag})",
+        "cortex-m4: in order, hazards; memory: flash 5 wait states",
         "1. loop, 2 deep, in net_ek_conv_2d_s8 (the kernel conv_2d_s8), 0x100…0x120: "
         "87.5% of the layer, entered 5 times, 50 iterations, 3.5 cycles each",
     ):
@@ -151,7 +153,7 @@ def test_long_regions_are_cut_in_text_only() -> None:
     found = explanation()
     (region,) = found.regions
     lines = tuple(
-        Line(0x100 + 4 * i, f"op {i}", 1, float(i), CycleCauses(issue=float(i)))
+        Line(0x100 + 4 * i, f"op {i}", 1, float(i), Causes(issue=float(i)))
         for i in range(LONGEST + 30)
     )
     long = replace(found, regions=(replace(region, lines=lines),))
@@ -160,6 +162,42 @@ def test_long_regions_are_cut_in_text_only() -> None:
     assert "op 29 " not in text
     assert "op 30 " in text
     assert "op 29\n" in explained(long, Format.CSV).replace('"', "").replace(",", "\n")
+
+
+def test_a_model_of_whole_blocks_has_no_empty_columns() -> None:
+    """Cycles of regions, none of single instructions; it says why."""
+    found = explanation()
+    kernel, rest = (replace(c, causes=None) for c in (found.regions[0].cost, found.rest[0]))
+    lines = tuple(replace(x, cycles=None, causes=None) for x in found.regions[0].lines)
+    blocks = replace(
+        found,
+        layer=replace(found.layer, causes=None, functions=(kernel, rest)),
+        regions=(replace(found.regions[0], cost=kernel, lines=lines),),
+        rest=(rest,),
+        notes=(WHOLE_BLOCKS,),
+    )
+    text = explained(blocks, Format.TABLE)
+    assert WHOLE_BLOCKS in text
+    (head,) = (line.split() for line in text.splitlines() if line.split()[:1] == ["address"])
+    assert head == ["address", "instruction", "executions"]
+    assert "arithmetic" not in text
+    assert "note" not in explained(found, Format.TABLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("aarch64", "nothing models cycles of aarch64; targets with a model: cortex-a53, cortex"),
+        ("armv7", "nothing models cycles of armv7; targets with a model: cortex-a53, cortex"),
+    ],
+)
+def test_models_that_are_named_can_be_reached(name: str, words: str) -> None:
+    """Every one is a target."""
+    text = no_cycle_model(target(name))
+    assert text.startswith(words)
+    able = text.partition("model: ")[2].split(", ")
+    assert all(target(other).has_cycle_model for other in able)
+    assert not target(name).has_cycle_model
 
 
 def test_without_a_model_instructions_count() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.bench.costs import CAUSES, CycleCauses, FunctionCost, LayerCost
+from edgekit.bench.costs import CAUSES, Causes, FunctionCost, LayerCost
 from edgekit.report.causes import UNKNOWN, Slice, cause_charts
 from edgekit.report.flame import THINNEST, Box, FlameGraph, flame_graph
 from edgekit.report.html import html_report
@@ -25,7 +25,7 @@ def network(*layers: Sequence[float]) -> tuple[LayerCost, ...]:
             int(sum(functions)),
             sum(functions),
             kernel="conv_2d_s8",
-            causes=CycleCauses(issue=sum(functions)),
+            causes=Causes(issue=sum(functions)),
             functions=tuple(
                 FunctionCost(
                     f"f{number}",
@@ -33,7 +33,7 @@ def network(*layers: Sequence[float]) -> tuple[LayerCost, ...]:
                     None if number else "conv_2d_s8",
                     int(cycles),
                     cycles,
-                    CycleCauses(issue=cycles),
+                    Causes(issue=cycles),
                 )
                 for number, cycles in enumerate(functions)
             ),
@@ -81,7 +81,7 @@ def test_height_is_causes() -> None:
         Slice(94.167, 5.833, "branch"),
     )
     assert {box.cause for level in graph.levels for box in level.boxes} == {"issue"}
-    waits = replace(conv, causes=CycleCauses(fetch=600_000.0))
+    waits = replace(conv, causes=Causes(fetch=600_000.0))
     drawn = flame_graph(replace(MODELLED, layers=(waits,), cycles=None, causes=None))
     assert drawn is not None
     assert drawn.levels[1].boxes[0].cause == "fetch"
@@ -141,12 +141,22 @@ def test_a_model_without_causes_has_a_colour_of_its_own() -> None:
     graph = flame_graph(run)
     assert graph is not None
     assert graph.causes == ()
-    assert {box.cause for level in graph.levels for box in level.boxes} == {UNKNOWN}
+    boxes = [box for level in graph.levels for box in level.boxes]
+    assert {box.cause for box in boxes} == {UNKNOWN}
+    assert not any(box.slices for box in boxes), "no lower part"
+    assert "divided by cause" not in graph.note
+    assert "tells no causes" in graph.note
+    known = flame_graph(MODELLED)
+    assert known is not None
+    assert "divided by cause" in known.note
     assert cause_charts(run) == ()
     text = html_report([report_with(run)])
     assert "Flame graph of cycles" in text
     assert "Cycles of each layer" in text
     assert "Cycles by kernel" not in text
+    drawn = text.partition('class="level functions"')[2].partition("</figure>")[0]
+    assert 'class="issue"' not in drawn
+    assert 'height="64%"' not in drawn
 
 
 def test_nothing_is_drawn_of_a_run_without_cycles() -> None:
@@ -179,7 +189,7 @@ def test_bars_are_by_layer_kernel_and_function() -> None:
     assert [bar.label for bar in layers.bars] == ["0 conv", "1 dense"]
     assert kernels.bars[0].detail == "1 layer · 8.57 cycles/MAC"
     for chart in charts:
-        assert CYCLE_MODEL.words in chart.note
+        assert CYCLE_MODEL.tag in chart.note
         assert chart.rest == ""
 
 

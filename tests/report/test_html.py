@@ -16,7 +16,8 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from edgekit.bench.costs import CycleCauses, CycleModel, Energy, FunctionCost, LayerCost
+from edgekit.bench.costs import Causes, CycleModel, FunctionCost, LayerCost
+from edgekit.bench.energy import Energy
 from edgekit.bench.memory import Block, BlockKind
 from edgekit.bench.protocol import Latency
 from edgekit.bench.report import Provenances, Report, as_text
@@ -41,7 +42,7 @@ EVIL = (
 
 def layer_called(name: str) -> LayerCost:
     """With every text that a layer has."""
-    causes = CycleCauses(issue=1.0, fetch=2.0)
+    causes = Causes(issue=1.0, fetch=2.0)
     function = FunctionCost(name, "kernel", name, 2, 3.0, causes)
     return LayerCost(name, name, 1, 2, 3.0, kernel=name, causes=causes, functions=(function,))
 
@@ -165,7 +166,9 @@ def test_every_large_figure_has_its_provenance() -> None:
         memory=replace(MEMORY, flash_bytes=None, ram_bytes=None),
     )
     found = headline(html_report([report]))
-    assert found["Median latency"] == ("5.074 ms", "modelled")
+    assert found["Latency"] == ("5.074 ms", "modelled")
+    assert found["Cycles"] == ("608,888", "measured")
+    assert "Median latency" not in found
     assert (found["Weights"], found["Arena"]) == (("4 KiB", "modelled"), ("2 KiB", "modelled"))
     assert found["Energy"] == ("–", "")
 
@@ -173,7 +176,7 @@ def test_every_large_figure_has_its_provenance() -> None:
 def test_every_other_figure_has_its_provenance() -> None:
     """In tables, in titles of drawings, and in the list of where figures are from."""
     text = html_report([report_with(MODELLED, provenance=ODD)])
-    trust = f'<small class="trust">{CYCLE_MODEL.words}</small>'
+    trust = f'<small class="trust">{CYCLE_MODEL.tag}</small>'
 
     def badge(word: str) -> str:
         return f'<span class="badge {word}">{word}</span>'
@@ -192,7 +195,7 @@ def test_every_other_figure_has_its_provenance() -> None:
         "MACs (estimated)",
         "instructions (modelled)",
         "cycles (measured)",
-        "ms (estimated)",
+        f'<td class="number">608,888 {badge("measured")}',
         "multiply-accumulates estimated, instructions modelled, cycles measured, stack estimated, "
         "accuracy estimated, agreement modelled",
     ):
@@ -201,10 +204,54 @@ def test_every_other_figure_has_its_provenance() -> None:
     assert badge("counted") not in body
 
 
+def test_times_of_layers_have_their_provenance() -> None:
+    """Where there are any; else there is no column and no word of them."""
+    timed = html_report([report_with(MEASURED, provenance=ODD)])
+    assert "ms (estimated)" in timed
+    assert "times of layers estimated" in timed
+    bare = html_report([report_with(MODELLED, provenance=ODD)])
+    assert "ms (estimated)" not in bare
+    assert "times of layers" not in bare
+
+
+def test_a_modelled_run_is_not_dressed_as_measured() -> None:
+    """One figure: no median, no percentiles, and no line that would reach them."""
+    text = html_report([report_with(MODELLED)])
+    assert "edian" not in text.partition("</style>")[2]
+    assert "p50" not in text
+    assert "99th percentile" not in text
+    runs = text.partition('aria-label="Runs of net"')[2]
+    row = runs.partition("<tbody>")[2].partition("</tr>")[0]
+    assert row.count("5.074") == 1
+    assert row.count('<td class="number">–</td>') == 4, "p90, p99, first, CoV"
+    (chart,) = latency_charts([report_with(MODELLED)])
+    assert chart.note == "Bars are modelled latencies."
+    (both,) = latency_charts([REPORT])
+    assert "medians where measured, else modelled latencies" in both.note
+    assert "Median latency" in html_report([report_with(MEASURED)])
+
+
+def test_a_spread_of_the_power_alone_says_so() -> None:
+    """In the tile, in the table of runs, and where figures are from."""
+    model = replace(CYCLE_MODEL, error_holds=False)
+    text = html_report([report_with(MODELLED, cycle_model=model)])
+    assert text.count("163.7 µJ … 482.7 µJ (power only)") == 3
+    assert "power only" not in html_report([REPORT])
+
+
 def test_a_file_is_counted() -> None:
     """Its length is, whatever the bytes of generated code are."""
     text = html_report([report_with(BASELINE, provenance=ODD)])
     assert '12.1 KiB <span class="badge counted">counted</span>' in text
+
+
+def test_the_whole_sentence_stands_once() -> None:
+    """For people above the drawings; else only where figures are from."""
+    text = html_report([report_with(MODELLED)])
+    assert text.count(CYCLE_MODEL.sentence) == 2
+    assert text.count(CYCLE_MODEL.words) == 2
+    assert text.index(CYCLE_MODEL.sentence) < text.index("Flame graph of cycles")
+    assert "are modelled: version" not in html_report([report_with(MEASURED)])
 
 
 def test_where_figures_are_from() -> None:
@@ -229,7 +276,7 @@ def test_energy_is_shown_where_it_is_known() -> None:
     text = html_report([report_with(MODELLED, energy_uj=energy)])
     assert headline(text)["Energy with idle"] == ("5.074 mJ", "estimated")
     assert '<td class="number">5.074 mJ with idle' in text
-    assert "; estimated, version 1, error against" in text
+    assert "; estimated v1, -18…+3 %" in text
     assert "a table</td>" in text
     assert "nothing measured it" not in text
     without = html_report([report_with(MODELLED, energy_uj=None)])
@@ -242,7 +289,7 @@ def test_another_machine_is_never_the_target() -> None:
     """No figure of it stands large, its time has a chart of its own, its layers say so."""
     elsewhere = report_with(MEASURED, on_target=False)
     found = headline(html_report([elsewhere]))
-    assert found["Median latency"] == ("–", "")
+    assert found["Latency"] == ("–", "")
     assert not {"Accuracy", "Energy above idle", "Pre-processing"} & set(found)
     here, there = latency_charts([elsewhere, report_with(MODELLED)])
     assert (here.title, here.on_target, len(here.bars)) == ("Latency of net on its target", True, 1)

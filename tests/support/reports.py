@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgekit.bench.costs import (
-    CycleCauses,
+    Causes,
     CycleModel,
-    Energy,
     FunctionCost,
     KnownError,
     LayerCost,
 )
+from edgekit.bench.energy import Energy
 from edgekit.bench.environment import Clock, Environment, Temperature, Version
 from edgekit.bench.memory import Block, Memory
 from edgekit.bench.protocol import Latency, Protocol
@@ -22,6 +22,7 @@ from edgekit.bench.report import (
     FileSize,
     Identity,
     Preprocessing,
+    Provenances,
     Report,
     Run,
 )
@@ -84,6 +85,7 @@ MEASURED = Run(
     toolchain="gcc",
     toolchain_version="gcc 12.2.0",
     flags=("-O2",),
+    provenance=Provenances(layers_latency_ms="measured"),
     warnings=("a warning",),
 )
 
@@ -97,6 +99,7 @@ BASELINE = replace(
     energy_uj=None,
     agreement=None,
     layers=(),
+    provenance=Provenances(),
 )
 
 CONVOLUTION = (
@@ -106,7 +109,7 @@ CONVOLUTION = (
         "conv_2d_s8",
         390_000,
         550_000.0,
-        CycleCauses(390_000.0, 20_000.0, 60_000.0, 50_000.0, 30_000.0),
+        Causes(390_000.0, 20_000.0, 60_000.0, 50_000.0, 30_000.0),
     ),
     FunctionCost(
         "conv_2d_sum_s8",
@@ -114,11 +117,9 @@ CONVOLUTION = (
         "conv_2d_s8",
         29_990,
         49_985.0,
-        CycleCauses(29_990.0, 0.0, 10_000.0, 5_000.0, 4_995.0),
+        Causes(29_990.0, 0.0, 10_000.0, 5_000.0, 4_995.0),
     ),
-    FunctionCost(
-        "net_layer_0", "layer", None, 10, 15.0, CycleCauses(issue=10.0, load=3.0, branch=2.0)
-    ),
+    FunctionCost("net_layer_0", "layer", None, 10, 15.0, Causes(issue=10.0, load=3.0, branch=2.0)),
 )
 
 DENSE = (
@@ -128,11 +129,9 @@ DENSE = (
         "fully_connected_s8",
         5_000,
         8_000.0,
-        CycleCauses(5_000.0, 0.0, 1_000.0, 1_750.0, 250.0),
+        Causes(5_000.0, 0.0, 1_000.0, 1_750.0, 250.0),
     ),
-    FunctionCost(
-        "memcpy", "runtime", None, 455, 888.0, CycleCauses(455.0, 0.0, 300.0, 100.0, 33.0)
-    ),
+    FunctionCost("memcpy", "runtime", None, 455, 888.0, Causes(455.0, 0.0, 300.0, 100.0, 33.0)),
 )
 
 CYCLE_MODEL = CycleModel(
@@ -141,6 +140,7 @@ CYCLE_MODEL = CycleModel(
     what="in order, hazards",
     memory="flash 5 wait states, lines of 8 bytes",
     error=KnownError(-0.18, 0.03, 4, ("nucleo-l4r5zi",)),
+    error_holds=True,
 )
 
 MODELLED = replace(
@@ -149,10 +149,10 @@ MODELLED = replace(
     protocol=None,
     instructions=425_455,
     cycles=608_888.0,
-    causes=CycleCauses(425_455.0, 20_000.0, 71_303.0, 56_850.0, 35_280.0),
+    causes=Causes(425_455.0, 20_000.0, 71_303.0, 56_850.0, 35_280.0),
     cycle_model=CYCLE_MODEL,
     clock_hz=120_000_000,
-    latency_ms=Latency.modelled(5.074),
+    latency_ms=Latency.modelled(1e3 * 608_888 / 120_000_000),
     energy_uj=Energy(
         "estimated",
         gross_uj=213.11,
@@ -161,6 +161,7 @@ MODELLED = replace(
         source="modelled cycles x 350 pJ; idle included; a published log",
     ),
     stack_bytes=220,
+    provenance=Provenances(),
     layers=(
         LayerCost(
             "conv",
@@ -169,7 +170,7 @@ MODELLED = replace(
             420_000,
             600_000.0,
             kernel="conv_2d_s8",
-            causes=CycleCauses(420_000.0, 20_000.0, 70_003.0, 55_000.0, 34_997.0),
+            causes=Causes(420_000.0, 20_000.0, 70_003.0, 55_000.0, 34_997.0),
             functions=CONVOLUTION,
         ),
         LayerCost(
@@ -179,7 +180,7 @@ MODELLED = replace(
             5_455,
             8_888.0,
             kernel="fully_connected_s8",
-            causes=CycleCauses(5_455.0, 0.0, 1_300.0, 1_850.0, 283.0),
+            causes=Causes(5_455.0, 0.0, 1_300.0, 1_850.0, 283.0),
             functions=DENSE,
         ),
     ),

@@ -46,6 +46,7 @@ ENCODINGS = {
     "adds r4, #4": "0434",
     "adds r0, r0, r1": "4018",
     "adds r3, r3, r4": "1b19",
+    "adds r5, r5, r6": "ad19",
     "add.w r0, r0, r1": "00eb0100",
     "add.w r2, r2, r0": "02eb0002",
     "add.w r2, r0, #1": "00f10102",
@@ -60,6 +61,8 @@ ENCODINGS = {
     "mvns r0, r1": "c843",
     "cmp r0, #1": "0128",
     "it ne": "18bf",
+    "itt eq": "04bf",
+    "ite eq": "0cbf",
     "adds r0, #1": "0130",
     "lsls r0, r1, #2": "8800",
     "muls r0, r2, r0": "5043",
@@ -68,6 +71,8 @@ ENCODINGS = {
     "mls r0, r1, r2, r0": "01fb1200",
     "smlad r5, r0, r2, r5": "20fb0255",
     "smlad r5, r6, r7, r5": "26fb0755",
+    "usad8 r5, r6, r7": "76fb07f5",
+    "usada8 r5, r6, r7, r5": "76fb0755",
     "smull r0, r1, r2, r3": "82fb0301",
     "umlal r0, r1, r2, r3": "e2fb0301",
     "sdiv r0, r1, r2": "91fbf2f0",
@@ -80,6 +85,7 @@ ENCODINGS = {
     "pkhtb r0, r1, r2, asr #0x10": "c1ea2240",
     "nop": "00bf",
     "mrs r0, primask": "eff31080",
+    "cpsid i": "72b6",
     "dmb sy": "bff35f8f",
     "isb sy": "bff36f8f",
     "bx lr": "7047",
@@ -121,7 +127,13 @@ ENCODINGS = {
 }
 """Code in hexadecimal, as arm-none-eabi-as has it, by what a disassembler makes of it."""
 
-CONDITIONAL = {"movne": "movs", "addne": "adds"}
+CONDITIONAL = {
+    "movne": "movs",
+    "addne": "adds",
+    "addeq": "adds",
+    "ldreq": "ldr",
+    "ldrne": "ldr",
+}
 """What the same code is called behind IT, and elsewhere."""
 
 
@@ -142,13 +154,11 @@ def _code(text: str) -> str:
     return ENCODINGS.get(key, key)
 
 
-def timed(
-    core: str, *texts: str, address: int = ADDRESS, ahead: tuple[str, ...] = ()
-) -> TimedBlock:
-    """The block of these instructions on a core, `ahead` being what follows it in memory."""
-    return timing_of(CORES[core]).block(address, assembled(*texts), assembled(*ahead))
+def timed(core: str, *texts: str, address: int = ADDRESS) -> TimedBlock:
+    """The block of these instructions on a core."""
+    return timing_of(CORES[core]).block(address, assembled(*texts))
 
 
-def cycles(core: str, *texts: str, ahead: tuple[str, ...] = ()) -> list[float]:
+def cycles(core: str, *texts: str) -> list[float]:
     """Of each of these instructions where it stands."""
-    return [one.causes.total for one in timed(core, *texts, ahead=ahead).instructions]
+    return [one.causes.total for one in timed(core, *texts).instructions]

@@ -5,14 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from edgekit.targets.board import Cache
 from edgekit.targets.cores import Memory
-from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemoryTiming
+from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemorySimulation, MemoryTiming
+from edgekit.targets.cycles.trace.native_memory import NativeMemory
 from edgekit.targets.cycles.trace.native_recorder import NativeRecorder, native_library
-from edgekit.targets.cycles.trace.recorder import Place, Recorder, Step, TracedBlock
+from edgekit.targets.cycles.trace.recorder import (
+    LIMITS,
+    Limits,
+    Place,
+    Recorder,
+    Step,
+    TracedBlock,
+)
 
 FLASH, RAM = 0x0800_0000, 0x2000_0000
 END = 0x0800_FFFE
+
+BOTH = pytest.mark.parametrize(
+    "is_native", [False, pytest.param(True, marks=pytest.mark.needs("cc"))], ids=["python", "c"]
+)
+"""A test of the recorder, in either language."""
 
 
 def flash(waits: int, line: int, *, prefetch: bool = False) -> Memory:
@@ -37,13 +52,18 @@ class Script:
     Attributes:
         blocks: instructions by block.
         jumps: ticks by pair of blocks, 0 for those that are not there.
+        cut: code that the emulator cuts off without a branch.
         events: what happens: the blocks that run, each with its accesses (program counter,
             address, bytes, whether it writes).
     """
 
     blocks: dict[Place, tuple[Step, ...]] = field(default_factory=dict)
     jumps: dict[tuple[Place, Place], int] = field(default_factory=dict)
+    cut: set[Place] = field(default_factory=set)
     events: list[tuple[Place, tuple[tuple[int, int, int, bool], ...]]] = field(default_factory=list)
+
+    def goes_on(self, address: int, size: int) -> bool:
+        return (address, size) in self.cut
 
     def steps(self, address: int, size: int) -> Sequence[Step]:
         return self.blocks[address, size]
@@ -80,17 +100,30 @@ def memory_of(*memories: Memory, caches: Sequence[Cache] = ()) -> MemoryTiming:
     return MemoryTiming(memories, tuple(caches))
 
 
+def simulated(memory: MemoryTiming, *, native: bool = False) -> MemorySimulation | NativeMemory:
+    """Empty memories."""
+    if not native:
+        return MemorySimulation(memory)
+    library = native_library()
+    assert library is not None
+    return NativeMemory(library, memory)
+
+
 def record(
-    script: Script, memory: MemoryTiming, *, native: bool = False, limit: int = 1 << 40
+    script: Script,
+    memory: MemoryTiming | MemorySimulation | NativeMemory,
+    *,
+    native: bool = False,
+    limit: int = 1 << 40,
+    limits: Limits = LIMITS,
 ) -> tuple[TracedBlock, ...]:
-    """Play a script to a recorder."""
+    """Play a script to a recorder, with memories that are empty or as they are left."""
+    kept = simulated(memory, native=native) if isinstance(memory, MemoryTiming) else memory
     recorder: Recorder | NativeRecorder
-    if native:
-        library = native_library()
-        assert library is not None
-        recorder = NativeRecorder(library, limit, costs=script, memory=memory)
+    if isinstance(kept, NativeMemory):
+        recorder = NativeRecorder(kept.library, limit, costs=script, memory=kept, limits=limits)
     else:
-        recorder = Recorder(limit, costs=script, memory=memory)
+        recorder = Recorder(limit, costs=script, memory=kept, limits=limits)
     for (address, size), accesses in script.events:
         if not recorder.block(address, size):
             break

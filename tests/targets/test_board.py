@@ -195,7 +195,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
 def test_constructor_refuses_too() -> None:
     """A board made in Python is checked like one from a file."""
     memories = (Memory("flash", "flash", 0, 1024), Memory("ram", "ram", 0x2000_0000, 1024))
-    board = Board("b", "v", "m", "cortex-m3", 1000, memories)
+    board = Board("b", "v", "m", "cortex-m3", 32_000, memories)
     assert board.fpu == "none"
     with pytest.raises(InvalidBoardError, match="clock_hz"):
         dataclasses.replace(board, clock_hz=-1)

@@ -22,6 +22,7 @@ mcu = "STM32F407VG"
 core = "cortex-m4"
 clock_hz = 168_000_000
 timing_source = "RM0090 3.5"
+timing_basis = "derived"
 [[memory]]
 name = "flash"
 kind = "flash"
@@ -62,6 +63,8 @@ conditions = "1.8 V"
 source = "a log"
 """
 
+MANY_LINES = "bytes = 16_777_216\nline_bytes = 2\nways = 1"
+
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "board.toml"
@@ -92,6 +95,7 @@ def test_a_whole_board(tmp_path: Path) -> None:
             Cache("art_data", "data", ("flash",), 128, 16, 8),
         ),
         timing_source="RM0090 3.5",
+        timing_basis="derived",
         power=Power(350, "1.8 V", "a log", 58.8, (277, 650)),
     )
     assert hash(board) == hash(load_board(write(tmp_path, GOOD)))
@@ -145,6 +149,14 @@ def test_a_whole_board(tmp_path: Path) -> None:
         (('["flash"]\nbytes = 128', "[1]\nbytes = 128"), r"memories: must be names .*, not \[1\]"),
         (('timing_source = "RM0090 3.5"', "timing_source = 3"), "timing_source: must be text"),
         (('timing_source = "RM0090 3.5"', "caches = []"), r"caches: unknown; did you mean cache\?"),
+        (('timing_source = "RM0090 3.5"', ""), "timing_source: missing; a derived timing has a"),
+        (('"derived"', '"guessed"'), "must be one of documented, derived, assumed, not 'guessed'"),
+        (('"derived"', "[1]"), r"timing_basis: must be one of .*, not \[1\]"),
+        (('"derived"', "true"), "timing_basis: must be one of .*, not True"),
+        (
+            ("bytes = 1_024\nline_bytes = 16\nways = 64", MANY_LINES),
+            "are 8,388,608 lines of 2 bytes",
+        ),
         (('core = "cortex-m4"', 'core = "cortex-m9"'), "cycle table: .*cortex-m4"),
         (("cycle = 350", "cycle = nan"), "power.picojoules_per_cycle: must be a positive number"),
         (("cycle = 350", "cycle = true"), "picojoules_per_cycle: must be a positive .*, not True"),
@@ -203,13 +215,25 @@ def test_unknown_core_names_the_cores_with_a_cycle_table(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize("clock", ["100", "31_999", "0.5"])
+def test_a_clock_in_another_unit(clock: str, tmp_path: Path) -> None:
+    """Refused with what would be right."""
+    path = tmp_path / "board.toml"
+    path.write_text(f"clock_hz = {clock}")
+    with pytest.raises(InvalidBoardError, match="it is in Hz: 100 MHz is 100_000_000"):
+        load_board(path)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a = " + "[" * 5000, "is nested too deeply|is not TOML"),
         ("a = " + "{b=" * 5000, "is nested too deeply|is not TOML"),
         ("clock_hz = " + "9" * 5000, "is not TOML"),
-        ("clock_hz = 0x" + "F" * 5000, "clock_hz: must be an integer from 1 .*, not a huge int"),
+        (
+            "clock_hz = 0x" + "F" * 5000,
+            "clock_hz: must be an integer from .*, not a huge int",
+        ),
         ("name = 1\nname = 2", "is not TOML"),
         ("memory = 2024-01-01", r"memory: must be an array of tables"),
         ("cache = 3", r"cache: must be an array of tables"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from edgekit.targets.target import builtin_targets, target
+from edgekit.targets.board import Board
+from edgekit.targets.cycles.trace.memory import MemoryTiming
+from edgekit.targets.target import builtin_targets, of_board, target
 
 BOARDS = {name: t.board for name, t in builtin_targets().items() if t.board is not None}
 
@@ -77,6 +80,30 @@ def test_every_timing_has_a_source() -> None:
                 assert memory.line_bytes is not None, name
             if memory.kind in ("itcm", "dtcm"):
                 assert memory.wait_states == 0, name
+
+
+def test_what_a_timing_is_worth() -> None:
+    """Serial flash is derived, Nordic's cache assumed, as the sources say first."""
+    found = {name: board.timing_basis for name, board in BOARDS.items()}
+    assert {name for name, basis in found.items() if basis != "documented"} == {
+        *("rp2040", "rp2350", "nrf52840-dk", "arduino-nano-33-ble")
+    }
+    for name, board in BOARDS.items():
+        word = board.timing_source.split()[0].strip(".").lower()
+        assert (word if word in ("derived", "assumed") else "documented") == found[name]
+
+
+def test_what_a_timing_is_worth_stands_before_it() -> None:
+    """Of every board with wait states; a board that says nothing has assumed ones."""
+    for name, words in (
+        ("rp2350", "derived from documents of the parts, not documented: flash 107 wait states"),
+        ("nrf52840-dk", "assumed, at least in part: flash 2 wait states"),
+        ("nucleo-l4r5zi", "as documented, the configuration assumed: flash 5 wait states"),
+    ):
+        assert MemoryTiming.of(target(name)).words.startswith(words)
+    board = BOARDS["nucleo-l4r5zi"]
+    bare = replace(board, timing_source="", timing_basis=Board.timing_basis)
+    assert MemoryTiming.of(of_board(bare)).words.startswith("assumed, at least in part: flash 5")
 
 
 def test_caches_of_a_target() -> None:

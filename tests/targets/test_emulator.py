@@ -103,6 +103,21 @@ def test_layers_make_up_a_run() -> None:
 
 
 @pytest.mark.needs(GCC)
+def test_layers_of_a_run_share_the_caches() -> None:
+    """What one layer leaves there the next one finds; a run begins without."""
+    machine = machine_of(tiny_image(GCC, "nucleo-l4r5zi"))
+    outputs(machine, tiny_inputs(0))
+    machine.reset()
+    layers = [machine.count_layer(index) for index in (0, 1, 2, 0)]
+    assert layers[0].causes is not None and layers[3].causes is not None
+    assert 0 <= layers[3].causes.fetch < layers[0].causes.fetch
+    assert layers[3].instructions == layers[0].instructions
+    machine.reset()
+    assert [machine.count_layer(index) for index in (0, 1, 2, 0)] == layers
+    assert machine.count_run() == machine.count_run()
+
+
+@pytest.mark.needs(GCC)
 def test_counting_leaves_no_trace() -> None:
     """Counted and plain calls alternate freely: same results, same counts."""
     machine = machine_of(tiny_image(GCC, "cortex-m3"))
@@ -247,6 +262,13 @@ def test_wrong_accesses_are_reported(core: str) -> None:
             assert caught.value.address == address
             assert image.elf.function_at(caught.value.pc or 0) == function
             assert f"in {function}" in str(caught.value)
+    # Counting says so too, and has cycles for no code that a memory does not hold whole.
+    with pytest.raises(EmulationError, match="jump to 0x60000000, outside the program memory"):
+        emulator.count("probe_jump", 0x6000_0001)
+    for address in (0x6000_0000, program.end - 2):
+        with pytest.raises(EmulationError, match=f"code at {address:#010x} are in no") as caught:
+            emulator._accountant.steps(address, 4)
+        assert caught.value.pc == address
     # The emulator is usable afterwards, and the last word of a memory is inside.
     emulator.call("probe_write", data.end - 4)
     assert emulator.call("probe_read", data.end - 4) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +15,9 @@ import pytest
 from edgekit.errors import EmulationError, ToolchainMissingError, UnsupportedError
 from edgekit.targets import host, qemu
 from edgekit.targets.booted import BootedMachine
-from edgekit.targets.compiler import run_tool
 from edgekit.targets.cores import CORES
 from edgekit.targets.cycles.trace import qemu_plugin as plugin
-from edgekit.targets.cycles.trace.qemu_plugin import MAGIC, Ran, compile_plugin, join, read_trace
+from edgekit.targets.cycles.trace.qemu_plugin import MAGIC, Ran, compile_plugin, part, read_trace
 from edgekit.targets.host import HostCompiler
 from edgekit.targets.image import Image, build_image
 from edgekit.targets.library import Library
@@ -176,10 +175,21 @@ def layered(**changes: object) -> Library:
     return replace(library, files={**library.files, "tiny.c": source}, **changes)  # type: ignore[arg-type]
 
 
+def layered_with(lines: Sequence[str]) -> Library:
+    """The same, with assembly that changes r0 and r1 in its second layer."""
+    library = layered()
+    source = library.files["tiny.c"]
+    assert isinstance(source, str)
+    text = "".join(f'"{line}\\n"' for line in lines)
+    statement = f'    __asm volatile({text} ::: "r0", "r1", "cc");\n'
+    source = source.replace("    const float *x", statement + "    const float *x")
+    return replace(library, files={**library.files, "tiny.c": source})
+
+
 @pytest.fixture
 def no_plugin_yet() -> Iterator[None]:
     """Let QEMU and the compiler be asked again, in the test and after it."""
-    caches = (qemu.qemu_version, qemu._plugin, plugin._compiled)
+    caches = (qemu.qemu_version, qemu.tracing_plugin, plugin._compiled)
     for one in caches:
         one.cache_clear()
     yield
@@ -232,13 +242,8 @@ def test_traces_helium() -> None:
 def test_pages_do_not_count(core: str) -> None:
     """QEMU cuts code where a page ends, within an instruction too; nothing of it is left."""
     # An odd number of halfwords and then words: one of them lies across every border.
-    line = "movs r0, #1\\n.rept 900\\nadd.w r0, r0, r1, lsl #1\\n.endr"
-    statement = f'    __asm volatile("{line}" ::: "r0", "cc");\n'
-    library = layered()
-    source = library.files["tiny.c"]
-    assert isinstance(source, str)
-    source = source.replace("    const float *x", statement + "    const float *x")
-    library = replace(library, files={**library.files, "tiny.c": source})
+    lines = ("movs r0, #1", ".rept 900", "add.w r0, r0, r1, lsl #1", ".endr")
+    library = layered_with(lines)
     image = booting(library, core)
     traced = trace_image(image.path, library, image.target, RECORDS[0])
     longest = max(traced.layers[1].blocks, key=lambda block: block.bytes)
@@ -246,6 +251,24 @@ def test_pages_do_not_count(core: str) -> None:
     assert [i.text.split()[0] for i in longest.instructions].count("add.w") >= 900
     addresses = [i.address for i in longest.instructions]
     assert all(b - a in (2, 4) for a, b in pairwise(addresses))
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
+@pytest.mark.needs(GCC, "cc")
+def test_loops_across_pages_are_joined(core: str) -> None:
+    """A loop that is fallen into, with the border of a page in it, is one block and its costs."""
+    found = []
+    for pad in (0, 4096 - 8, 4096 - 12):
+        code = ["b.w 3f", ".balign 4096", f".space {pad}", "3: movs r0, #20", "1: nop"]
+        code += ["adds r1, r1, #1"] * 6 + ["subs r0, #1", "bne 1b"]
+        library = layered_with(code)
+        image = booting(library, core)
+        traced = trace_image(image.path, library, image.target, RECORDS[0])
+        (loop,) = (block for block in traced.layers[1].blocks if block.times == 19)
+        assert loop.following == {loop.address: 18, loop.address + loop.bytes: 1}
+        assert (loop.bytes, len(loop.instructions)) == (18, 9)
+        found.append((loop.cycles, traced.layers[1].cycles))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.needs(GCC, "cc")
@@ -274,7 +297,7 @@ def test_failures_of_traced_images_are_reported() -> None:
 @pytest.mark.needs(GCC, "cc")
 def test_traces_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = booting(layered(), "cortex-m4")
-    qemu._plugin()
+    qemu.tracing_plugin()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     trace_image(image.path, image.library, image.target, RECORDS[0])
@@ -342,7 +365,22 @@ def test_qemu_without_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     fake_qemu(tmp_path, 'echo "qemu-system-arm: -plugin: invalid option" >&2; exit 1')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(UnsupportedError, match=r"version 99 does not load plugins.*invalid option"):
-        qemu._plugin()
+        qemu.tracing_plugin()
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.usefixtures("no_plugin_yet")
+def test_a_qemu_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither hanging nor silence is a traceback."""
+    monkeypatch.setattr(qemu, "_LOADING_S", 0.2)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    fake_qemu(tmp_path, "exec sleep 30")
+    with pytest.raises(EmulationError, match=r"qemu-system-arm: still running after 0\.2 s"):
+        qemu.tracing_plugin()
+    qemu.qemu_version.cache_clear()
+    (tmp_path / "qemu-system-arm").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(EmulationError, match="does not say its version"):
+        qemu.tracing_plugin()
 
 
 @pytest.mark.needs("cc")
@@ -353,7 +391,7 @@ def test_newer_plugin_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # Once it refuses.
     fake_qemu(tmp_path, f'[ -e "$0.asked" ] && exit 0; : > "$0.asked"; echo "{words}" >&2; exit 1')
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert qemu._plugin() == compile_plugin(4)
+    assert qemu.tracing_plugin() == compile_plugin(4)
 
 
 def trace_of(*words: int) -> bytes:
@@ -362,12 +400,12 @@ def trace_of(*words: int) -> bytes:
 
 
 NOP = 0xBF00BF00
-BLOCK = (0x100, 4, NOP)
-EDGE = (1, 0, 0x104, 7, 1)
+PIECE = (0x100, 4, NOP)
+RUN = (1, 0x100, 4, 0x104, 7, 1)
 
 
 def test_reads_traces() -> None:
-    trace = read_trace(trace_of(1, 1, 3, 0, *BLOCK, *EDGE), 1)
+    trace = read_trace(trace_of(1, 1, 3, 0, *PIECE, *RUN), 1)
     assert trace.sections == ((), (Ran(0x100, b"\0\xbf\0\xbf", {0x104: 7 + (1 << 32)}),))
     assert (trace.entered, trace.out_of_order) == (3, 0)
     assert trace.code(0x100, 8) == b"\0\xbf\0\xbf"
@@ -381,12 +419,12 @@ def test_reads_traces() -> None:
         (b"", "cut after 0 bytes"),
         (b"ELF1" + bytes(16), "does not begin with its mark"),
         (trace_of(1, 1, 3), "cut after 16 bytes"),
-        (trace_of(1, 1, 3, 0, *BLOCK, *EDGE[:-1]), "cut after"),
+        (trace_of(1, 1, 3, 0, *PIECE, *RUN[:-1]), "cut after"),
         (trace_of(1, 0, 3, 0, 0x100, 0xFFFFFFFF), "cut after"),
-        (trace_of(1, 1, 3, 0, *BLOCK, *EDGE, 0), "4 bytes too many"),
-        (trace_of(1, 1, 3, 0, *BLOCK, 2, *EDGE[1:]), "block 0 in section 2"),
-        (trace_of(1, 1, 3, 0, *BLOCK, 1, 1, *EDGE[2:]), "block 1 in section 1"),
-        (trace_of(2, 0, 3, 0, *BLOCK, 0x102, 2, 0xBF10), "code at 0x00000102 changed"),
+        (trace_of(1, 1, 3, 0, *PIECE, *RUN, 0), "4 bytes too many"),
+        (trace_of(1, 1, 3, 0, *PIECE, 2, *RUN[1:]), "speaks of section 2"),
+        (trace_of(1, 1, 3, 0, *PIECE, 1, 0x100, 6, *RUN[3:]), "code at 0x00000104 that it has not"),
+        (trace_of(2, 0, 3, 0, *PIECE, 0x102, 2, 0xBF10), "code at 0x00000102 changed"),
     ],
 )
 def test_refuses_broken_traces(data: bytes, words: str) -> None:
@@ -394,29 +432,20 @@ def test_refuses_broken_traces(data: bytes, words: str) -> None:
         read_trace(data, 1)
 
 
-def test_joins_only_what_always_runs_on() -> None:
-    """Not behind a branch, nor where another way leads in or out."""
+def test_parts_runs_behind_branches() -> None:
+    """A run is cut where it passed a branch; what ran as part of different runs adds up."""
     moves, branch = bytes.fromhex("08461046"), bytes.fromhex("01d0")
-    first = Ran(0x10, moves, {0x14: 5})
-    second = Ran(0x14, moves, {0x40: 5})
-    both = Ran(0x10, moves + moves, {0x40: 5})
-    assert join([second, first]) == (both,)
-    third = Ran(0x40, moves, {0x44: 5})
-    assert join([third, second, first]) == (both, third)
-    untaken = Ran(0x12, branch, {0x14: 5})
-    assert join([untaken, second]) == (untaken, second)
-    entered = Ran(0x14, moves, {0x40: 6})
-    assert join([first, entered]) == (first, entered)
-    left = Ran(0x10, moves, {0x14: 5, 0x20: 1})
-    assert join([left, second]) == (left, second)
-    shorter = Ran(0x14, moves[:2], {0x16: 5})
-    assert join([first, second, shorter])[0] == first
-    loop = Ran(0x10, moves, {0x14: 3})
-    back = Ran(0x14, moves, {0x10: 3})
-    assert join([loop, back]) == (Ran(0x10, moves + moves, {0x10: 3}),)
-
-
-@pytest.mark.needs("cc")
-def test_plugin_compiles_without_warnings(tmp_path: Path) -> None:
-    flags = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fPIC")
-    run_tool(("cc", *flags, "-DEK_PLUGIN_API=1", "-c", str(plugin.SOURCE)), tmp_path)
+    straight = Ran(0x10, moves + moves, {0x40: 5})
+    assert part([straight]) == (straight,)
+    passing = Ran(0x10, moves + branch + moves, {0x40: 5, 0x80: 2})
+    first, behind = Ran(0x10, moves + branch, {0x16: 7}), Ran(0x16, moves, {0x40: 5, 0x80: 2})
+    assert part([passing]) == (first, behind)
+    taken = Ran(0x10, moves + branch, {0x18: 3})
+    assert part([behind, taken, passing]) == (
+        Ran(0x10, moves + branch, {0x18: 3, 0x16: 7}),
+        Ran(0x16, moves, {0x40: 10, 0x80: 4}),
+    )
+    # A loop that is fallen into: its first round belongs to what stands before it.
+    first, later = Ran(0x10, moves + branch, {0x12: 1}), Ran(0x12, moves[2:] + branch, {0x12: 4})
+    assert part([first, later]) == (first, later)
+    assert part([]) == ()

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.boundary import check_inputs, convert
-from edgekit.bench.costs import CycleCauses, CycleModel, Energy, LayerCost
+from edgekit.bench.costs import Causes, CycleModel, LayerCost
+from edgekit.bench.energy import Energy
 from edgekit.bench.protocol import Latency, Protocol, measure
 from edgekit.bench.report import Provenances
 from edgekit.bench.subject import Port
@@ -54,7 +55,7 @@ class Cost:
     layers: tuple[LayerCost, ...] = ()
     instructions: int | None = None
     cycles: float | None = None
-    causes: CycleCauses | None = None
+    causes: Causes | None = None
     cycle_model: CycleModel | None = None
     energy_uj: Energy | None = None
     clock_hz: int | None = None

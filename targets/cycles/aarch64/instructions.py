@@ -1,15 +1,13 @@
 """AArch64 instructions as models of application processors need them.
 
-Text comes from capstone. Its lists of registers read and written do not: version 5 has ``cmp``
-write its operand and ``sdot`` touch none.
+Everything is read off the disassembly. Capstone's own lists of registers read and written are of no
+use: version 5 has ``cmp`` write its operand and ``sdot`` touch none.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-
-import capstone
 
 from edgekit.targets.cycles.aarch64.kinds import Kind, integer_kind, vector_kind
 
@@ -71,34 +69,19 @@ class Instruction:
         return self.text.split()[0] == "ret"
 
 
-class Decoder:
-    """Disassembles AArch64 code."""
+def described(text: str) -> Instruction:
+    """The instruction that a disassembler shows so; data, which ``.inst`` is, counts as one.
 
-    def __init__(self) -> None:
-        self._capstone = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-
-    def block(self, code: bytes) -> tuple[Instruction, ...]:
-        """Every word of `code`; one that is no known instruction becomes ``.inst``."""
-        assert len(code) % 4 == 0, f"{len(code)} bytes are no AArch64 instructions"
-        return tuple(self._word(code[at : at + 4]) for at in range(0, len(code), 4))
-
-    def _word(self, word: bytes) -> Instruction:
-        found = next(self._capstone.disasm_lite(word, 0), None)
-        if found is None:
-            return Instruction(_raw(word), Kind.INTEGER)
-        return described(str(found[2]), str(found[3]))
-
-
-def described(mnemonic: str, operands: str) -> Instruction:
-    """The instruction that a disassembler shows so.
-
-    >>> described("b.ne", "#0xfffffffffffffff0").text
+    >>> described("b.ne #0xfffffffffffffff0").text
     'b.ne #0'
-    >>> described("ldr", "w1, [x2], #4").new_address
+    >>> described("ldr w1, [x2], #4").new_address
     'x2'
-    >>> described("smaddl", "x0, w1, w2, x3").adds_to
+    >>> described("smaddl x0, w1, w2, x3").adds_to
     'x3'
     """
+    mnemonic, _, operands = text.partition(" ")
+    if mnemonic == ".inst":
+        return Instruction(text, Kind.INTEGER)
     found = list(_REGISTER.finditer(operands))
     integers = tuple(match["integer"] is not None for match in found)
     is_access = mnemonic.startswith(("ld", "st"))
@@ -197,7 +180,3 @@ def _placeless(mnemonic: str, operands: str) -> str:
     if relative or literal:
         operands = _PLACE.sub("#0", operands)
     return f"{ {'bl': 'b', 'blr': 'br'}.get(mnemonic, mnemonic) } {operands}".strip()
-
-
-def _raw(word: bytes) -> str:
-    return f".inst {int.from_bytes(word, 'little'):#010x}"

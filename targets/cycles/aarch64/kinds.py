@@ -91,8 +91,8 @@ _SHIFT = re.compile(r", (lsl|lsr|asr|ror|[su]xt[bhwx])( #\w+)?$")
 def integer_kind(mnemonic: str, operands: str) -> Kind:
     """Kind of an instruction without vector registers.
 
-    >>> integer_kind("add", "x0, x1, x2, lsl #3"), integer_kind("mul", "x0, x1, x2")
-    (<Kind.SHIFTED_LITTLE: ...>, <Kind.MULTIPLY_64: '64-bit multiplication'>)
+    >>> integer_kind("add", "x0, x1, x2, lsl #3").name, integer_kind("mul", "x0, x1, x2").name
+    ('SHIFTED_LITTLE', 'MULTIPLY_64')
     """
     kind = _first(_INTEGER, mnemonic)
     is_64_bit = operands.startswith("x")

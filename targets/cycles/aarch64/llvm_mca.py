@@ -100,7 +100,7 @@ class Mca:
                 # Version 14 leaves out instructions that it does not know, and is content.
                 if summary["Instructions"] == rounds * len(blocks[int(name)])
             }
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise _SpoiledError(f"{self.command}: unknown form of answer") from error
         return [totals.get(index) for index in range(len(blocks))]
 
@@ -182,7 +182,7 @@ def _simulated(command: str, cpu: str, text: str, rounds: int) -> Any:
     )
     try:
         return json.loads(answer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _SpoiledError(f"{command}: no JSON") from error
 
 

@@ -26,7 +26,7 @@ def steady_cycles(block: Sequence[Instruction], processor: Processor) -> float:
 
     >>> from edgekit.targets.cycles.aarch64.instructions import described
     >>> from edgekit.targets.cycles.aarch64.processors import PROCESSORS
-    >>> sums = [described("madd", f"w{i}, w8, w9, w{i}") for i in range(3)]
+    >>> sums = [described(f"madd w{i}, w8, w9, w{i}") for i in range(3)]
     >>> steady_cycles(sums, PROCESSORS["cortex-a72"])
     3.0
     """

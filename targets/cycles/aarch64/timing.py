@@ -18,21 +18,25 @@ them, fetching, predictors that are still learning, loads that wait for stores.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
+from edgekit.bench.costs import CycleModel
 from edgekit.errors import EdgekitError, ToolchainMissingError
-from edgekit.targets.cycles.aarch64.instructions import Decoder, Instruction
+from edgekit.targets.cycles.aarch64.instructions import Instruction, described
 from edgekit.targets.cycles.aarch64.kinds import Kind
 from edgekit.targets.cycles.aarch64.llvm_mca import Mca, find_mca
 from edgekit.targets.cycles.aarch64.processors import FORESEEN_ROUNDS, Processor
 from edgekit.targets.cycles.aarch64.steady import steady_cycles
 from edgekit.targets.cycles.costs import BlockCost, Count
-from edgekit.targets.cycles.described import CycleModel
+from edgekit.targets.cycles.described import cycle_model
 
 MEMORY = "first-level caches, always hit; no fetching, no bandwidth"
 """What memory is taken for, in words."""
+
+Block = tuple[Instruction, ...]
+"""A basic block without its place: equal ones take the same time."""
 
 _CONDITIONAL = ("b.", "cb", "tb")
 
@@ -50,9 +54,8 @@ class ProcessorTiming:
         self._processor = processor
         self._mca = mca
         self._reason = reason
-        self._decoder = Decoder()
-        self._decoded: dict[bytes, tuple[Instruction, ...]] = {}
-        self._cycles: dict[bytes, float] = {}
+        self._described: dict[str, Instruction] = {}
+        self._cycles: dict[Block, float] = {}
         self._refused = 0
 
     @classmethod
@@ -86,41 +89,37 @@ class ProcessorTiming:
             "; every block in steady state, no overlap of blocks; "
             f"{processor.mispredicted} cycles per branch mispredicted by rule"
         )
-        return CycleModel(processor.name, what, MEMORY)
+        return cycle_model(processor.name, what=what, memory=MEMORY)
 
-    def modelled(self, count: Count, read: Callable[[int, int], bytes]) -> Count:
+    def modelled(self, count: Count) -> Count:
         """A call's count with cycles; causes are not told apart, and instructions have none.
 
         Args:
-            count: of one call, without cycles.
-            read: so many bytes of code from an address.
+            count: of one call, without cycles; blocks are what the disassembly of their
+                instructions says.
         """
-        codes = [read(block.address, block.bytes) for block in count.blocks]
-        self._look_at(codes)
-        ends = [self._instructions(code)[-1] for code in codes]
-        wrong = mispredictions(count.blocks, ends)
+        blocks = [self._block(block) for block in count.blocks]
+        self._look_at(blocks)
+        wrong = mispredictions(count.blocks, [block[-1] for block in blocks])
+        penalty = self._processor.mispredicted
         return Count.of(
             (
-                block.function,
-                replace(
-                    block,
-                    cycles=block.times * self._cycles[code] + misses * self._processor.mispredicted,
-                ),
+                cost.function,
+                replace(cost, cycles=cost.times * self._cycles[block] + misses * penalty),
             )
-            for block, code, misses in zip(count.blocks, codes, wrong, strict=True)
+            for cost, block, misses in zip(count.blocks, blocks, wrong, strict=True)
         )
 
-    def _look_at(self, codes: Sequence[bytes]) -> None:
+    def _look_at(self, blocks: Sequence[Block]) -> None:
         """Find the cycles of blocks that were not seen before."""
-        new = [code for code in dict.fromkeys(codes) if code not in self._cycles]
-        decoded = [self._instructions(code) for code in new]
-        for code, block, cycles in zip(new, decoded, self._simulated(decoded), strict=True):
+        new = [block for block in dict.fromkeys(blocks) if block not in self._cycles]
+        for block, cycles in zip(new, self._simulated(new), strict=True):
             if cycles is None:
                 self._refused += self._mca is not None
                 cycles = steady_cycles(block, self._processor)
-            self._cycles[code] = max(cycles, len(block) / self._processor.decoded)
+            self._cycles[block] = max(cycles, len(block) / self._processor.decoded)
 
-    def _simulated(self, blocks: Sequence[Sequence[Instruction]]) -> Sequence[float | None]:
+    def _simulated(self, blocks: Sequence[Block]) -> Sequence[float | None]:
         """What llvm-mca says of blocks; None for those of which it says nothing."""
         if self._mca is None or not blocks:
             return [None] * len(blocks)
@@ -130,10 +129,11 @@ class ProcessorTiming:
             self._reason = str(error)
             return [None] * len(blocks)
 
-    def _instructions(self, code: bytes) -> tuple[Instruction, ...]:
-        if code not in self._decoded:
-            self._decoded[code] = self._decoder.block(code)
-        return self._decoded[code]
+    def _block(self, cost: BlockCost) -> Block:
+        for line in cost.instructions:
+            if line.text not in self._described:
+                self._described[line.text] = described(line.text)
+        return tuple(self._described[line.text] for line in cost.instructions)
 
 
 def mispredictions(blocks: Sequence[BlockCost], last: Sequence[Instruction]) -> list[int]:

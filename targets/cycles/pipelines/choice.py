@@ -6,8 +6,9 @@ from edgekit.errors import UnsupportedError
 from edgekit.targets.cores import CORES, Core
 from edgekit.targets.cycles.pipelines.dual_issue import DualIssue
 from edgekit.targets.cycles.pipelines.helium_issue import HeliumIssue
+from edgekit.targets.cycles.pipelines.helium_table import HeliumTable
 from edgekit.targets.cycles.pipelines.single_issue import SingleIssue
-from edgekit.targets.cycles.pipelines.tables import DualIssueTable, HeliumTable, SingleIssueTable
+from edgekit.targets.cycles.pipelines.tables import DualIssueTable, SingleIssueTable
 from edgekit.targets.cycles.timed import Timing
 
 

@@ -13,15 +13,15 @@ buffer are left out.
    beside a shifted operand, no floating-point product and sum beside a move, load or store of its
    registers.
 3. Two loads issue together unless both want the same half of a 64-bit line.
-4. Accesses to several words, divisions, barriers and special registers issue alone.
-5. Branches issue as anything else. Jumping backwards, calling, returning and not jumping forwards
-   is predicted; the rest is not.
+4. Accesses to several words, divisions, barriers, accesses to special registers and masking of
+   interrupts issue alone.
+5. Branches issue as anything else. The core predicts them by what they did before: a conditional
+   one is taken to go where it goes most often within the call that is counted, whatever its
+   direction, and every other time costs a wrong prediction. Patterns are not learned. Calls and
+   returns are right, branches by a table wrong.
 
 A block starts with all operands there, in a new cycle. What one round of a loop of one block waits
-for another is its :attr:`~edgekit.targets.cycles.timed.TimedBlock.again`. Where a block ends
-without a branch, what the first instruction behind it waits is booked on its last one, and half a
-cycle is saved if the two issue together: whether that saves a whole one or nothing depends on how
-many instructions follow.
+for another is its :attr:`~edgekit.targets.cycles.timed.TimedBlock.again`.
 
 Double precision is timed as single precision is.
 """
@@ -54,6 +54,7 @@ _ALONE = (
     Kind.DIVIDE,
     Kind.FLOAT_DIVIDE,
     Kind.SPECIAL,
+    Kind.INTERRUPTS,
     Kind.BARRIER,
 )
 _ROUNDS = 3
@@ -67,23 +68,14 @@ class DualIssue:
         self._table = table
         self._disassembler = Disassembler()
 
-    def block(self, address: int, code: bytes, ahead: bytes = b"") -> TimedBlock:
+    def block(self, address: int, code: bytes) -> TimedBlock:
         """Decode and time the instructions in `code`; see :class:`Timing`."""
         instructions = self._disassembler.instructions(address, code)
         last = instructions[-1].branch
         issue = _Issue(self._table)
         causes = issue.run(instructions)
-        follower = self._disassembler.first(address + len(code), ahead) if last is None else None
-        if follower is not None:
-            causes[-1] += issue.border(follower)
         wrong = Causes(branch=self._wrong(instructions, issue))
-        taken, passed = NOTHING, NOTHING
-        if last is not None:
-            backward = last.target is not None and last.target <= address + len(code)
-            if last.conditional:
-                taken, passed = (NOTHING, wrong) if backward else (wrong, NOTHING)
-            elif last.way == "table":
-                taken = wrong
+        is_conditional = last is not None and last.conditional
         return TimedBlock(
             address=address,
             bytes=len(code),
@@ -91,8 +83,9 @@ class DualIssue:
                 Timed(i.address, i.size, i.text, cause, i.access, i.conditional)
                 for i, cause in zip(instructions, causes, strict=True)
             ),
-            taken=taken,
-            passed=passed if last is None or last.conditional else None,
+            taken=wrong if last is not None and last.way == "table" else NOTHING,
+            passed=NOTHING if last is None or is_conditional else None,
+            mispredicted=wrong if is_conditional else NOTHING,
             again=self._again(instructions, issue, causes, last),
         )
 
@@ -165,14 +158,6 @@ class _Issue:
             self._slots.append(instruction)
             self._write(instruction)
         return causes
-
-    def border(self, follower: Instruction) -> Causes:
-        """What an instruction makes the one before it take, if that ended another block."""
-        wanted, from_memory = self._wanted(follower)
-        if self._joins(follower, wanted):
-            return Causes(issue=-0.5)
-        waited = max(0, wanted - self._free)
-        return Causes(load=waited) if from_memory else Causes(arithmetic=waited)
 
     def _joins(self, younger: Instruction, wanted: int) -> bool:
         """Whether an instruction issues beside the one before."""

@@ -31,7 +31,7 @@ from collections.abc import Sequence
 
 from edgekit.targets.cycles.costs import Causes
 from edgekit.targets.cycles.pipelines.helium_operations import Operation, issued
-from edgekit.targets.cycles.pipelines.tables import HeliumTable
+from edgekit.targets.cycles.pipelines.helium_table import HeliumTable
 from edgekit.targets.cycles.thumb.decoder import ThumbDecoder
 from edgekit.targets.cycles.thumb.mve_table import Pipe
 from edgekit.targets.cycles.timed import NOTHING, Timed, TimedBlock
@@ -49,8 +49,8 @@ class HeliumIssue:
         self._table = table
         self._decoder = ThumbDecoder()
 
-    def block(self, address: int, code: bytes, ahead: bytes = b"") -> TimedBlock:
-        """Decode and time the instructions in `code`; see :class:`Timing`. `ahead` is not used."""
+    def block(self, address: int, code: bytes) -> TimedBlock:
+        """Decode and time the instructions in `code`; see :class:`Timing`."""
         instructions = self._decoder.instructions(address, code)
         operations = [issued(instruction, self._table) for instruction in instructions]
         last = operations[-1]

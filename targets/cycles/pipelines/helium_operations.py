@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from edgekit.targets.cycles.pipelines.tables import HeliumTable
+from edgekit.targets.cycles.pipelines.helium_table import HeliumTable
 from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.thumb.mve import Helium
 from edgekit.targets.cycles.thumb.mve_table import Pipe

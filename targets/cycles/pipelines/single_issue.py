@@ -8,7 +8,8 @@ in :mod:`edgekit.targets.cycles.pipelines.tables`):
    on the load; one cycle less. A store at a constant offset takes one cycle anyway, so nothing is
    saved there. Nothing overlaps behind a store, and multiple accesses overlap with nothing.
 2. An access whose address the instruction just before computed waits, as does one that addresses
-   with a base register that the access just before has changed.
+   with a base register that the access just before has changed, unless that moves several words
+   (assumed; the manuals are silent).
 3. IT disappears behind a 16-bit instruction.
 4. A floating-point result that the next instruction uses takes longer, except as an addend.
 5. Integer instructions run beside a floating-point division or root; the next floating-point
@@ -16,6 +17,10 @@ in :mod:`edgekit.targets.cycles.pipelines.tables`):
 6. A jump refills the pipeline; see :class:`~edgekit.targets.cycles.pipelines.tables.Refill`.
 
 A saving is booked where the first of the two instructions stands, a wait where the second stands.
+
+Neighbours under opposite conditions never both run: none waits for the other or overlaps. Of
+instructions that IT can skip only those that access memory are seen to be skipped: a skipped
+product, quotient or floating-point operation counts as if it ran, and so does what it made wait.
 """
 
 from __future__ import annotations
@@ -45,6 +50,7 @@ class SingleIssue:
             Kind.MULTIPLY_LONG_ADD: table.multiply_long_add,
             Kind.DIVIDE: table.divide,
             Kind.SPECIAL: table.special,
+            Kind.INTERRUPTS: table.interrupts,
             Kind.BARRIER: table.barrier,
         }
         if table.floating is not None:
@@ -54,14 +60,11 @@ class SingleIssue:
             long[Kind.FLOAT_MULTIPLY_ADD] = table.floating.multiply_add
         self._arithmetic = {kind: cycles - 1 for kind, cycles in long.items()}
 
-    def block(self, address: int, code: bytes, ahead: bytes = b"") -> TimedBlock:
+    def block(self, address: int, code: bytes) -> TimedBlock:
         """Decode and time the instructions in `code`; see :class:`Timing`."""
         instructions = self._disassembler.instructions(address, code)
         last = instructions[-1]
-        follower = None
-        if last.branch is None:
-            follower = self._disassembler.first(address + len(code), ahead)
-        causes = self._causes(instructions, follower)
+        causes = self._causes(instructions)
         first = instructions[0]
         straddles = first.size == 4 and first.address % 4 != 0
         taken = self._taken(last.branch)
@@ -87,21 +90,18 @@ class SingleIssue:
             return Causes(branch=refill.call if branch.links else refill.immediate)
         return Causes(branch=refill.register if branch.way == "register" else refill.load)
 
-    def _causes(
-        self, instructions: Sequence[Instruction], follower: Instruction | None
-    ) -> list[Causes]:
-        """Of every instruction; `follower` comes behind the last, None where it is unknown."""
-        chain = [*instructions] if follower is None else [*instructions, follower]
-        causes = [self._alone(instruction) for instruction in chain]
-        for index, (one, behind) in enumerate(pairwise(chain)):
+    def _causes(self, instructions: Sequence[Instruction]) -> list[Causes]:
+        """Of every instruction."""
+        causes = [self._alone(instruction) for instruction in instructions]
+        for index, (one, behind) in enumerate(pairwise(instructions)):
+            if _exclude(one, behind):
+                continue
             causes[index] += self._late(one, behind)
             if self._overlap(one, behind):
                 causes[index] += Causes(load=-1)
-            # A wait of the next block's first instruction is booked where this one ends.
-            causes[min(index + 1, len(instructions) - 1)] += self._wait(one, behind)
+            causes[index + 1] += self._wait(one, behind)
             if self._table.folds_it and behind.kind is Kind.IT and one.size == 2:
                 causes[index + 1] = NOTHING
-        del causes[len(instructions) :]
         self._divide(instructions, causes)
         return causes
 
@@ -181,3 +181,10 @@ class SingleIssue:
                     break
                 remaining -= cost.total
             causes[index] += Causes(arithmetic=max(0, remaining))
+
+
+def _exclude(one: Instruction, behind: Instruction) -> bool:
+    """Whether two neighbours run under opposite conditions, by the same flags."""
+    if one.condition is None or behind.condition is None or "apsr" in one.writes:
+        return False
+    return one.condition ^ behind.condition == 1

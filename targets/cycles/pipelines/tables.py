@@ -1,4 +1,4 @@
-"""Timing of the Cortex-M cores, one table per core, every figure with its source.
+"""Timing of the Cortex-M cores but the M55, one table per core, every figure with its source.
 
 Figures are cycles at zero wait states. The Technical Reference Manuals are Arm's "Cortex-M0+
 Processor", DDI 0484C (r0p1); "Cortex-M3 Processor", 100165_0201 (r2p1); "Cortex-M4 Processor",
@@ -9,6 +9,8 @@ public table say so.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+from edgekit.targets.cycles.pipelines.helium_table import HeliumTable
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class SingleIssueTable:
     Multiple loads and stores take one cycle, plus one per word, everywhere.
 
     Attributes:
+        basis: what is timed, and what that rests on, in words that a report prints.
         multiply_add: 32-bit product and sum.
         multiply_long: 64-bit product.
         multiply_long_add: 64-bit product and sum.
         divide: integer quotient.
         special: access to special registers.
+        interrupts: masking of interrupts.
         barrier: DMB and DSB.
         synchronise: ISB.
         load: one register.
@@ -77,11 +81,13 @@ class SingleIssueTable:
         floating: of the floating-point unit, None where the core never has one.
     """
 
+    basis: str
     multiply_add: int
     multiply_long: int
     multiply_long_add: int
     divide: int
     special: int
+    interrupts: int
     barrier: int
     synchronise: int
     load: int
@@ -96,14 +102,16 @@ class SingleIssueTable:
 
 
 CORTEX_M0PLUS = SingleIssueTable(
+    basis="pipeline of the cortex-m0plus by its manual, with the fast multiplier",
     # No such instructions; MULS takes 1 with the fast multiplier, which every known board has
     # (32 with the small one).
     multiply_add=1,
     multiply_long=1,
     multiply_long_add=1,
     divide=1,
-    # MRS, MSR, DMB, DSB, ISB.
+    # MRS, MSR, DMB, DSB, ISB; CPS.
     special=3,
+    interrupts=1,
     barrier=3,
     synchronise=3,
     # 2 on AHB; 1 on the single-cycle I/O port, where no kernel's data are.
@@ -122,6 +130,8 @@ CORTEX_M0PLUS = SingleIssueTable(
 """DDI 0484C, 3.3, table 3-1."""
 
 CORTEX_M3 = SingleIssueTable(
+    basis="pipeline and hazards of the cortex-m3 by its manual; long products, quotients and "
+    "refills assumed within its ranges",
     multiply_add=2,
     # 3 to 5 and 4 to 7 by the size of the operands: the upper end, as the multipliers of
     # requantisation have 31 bits.
@@ -129,8 +139,9 @@ CORTEX_M3 = SingleIssueTable(
     multiply_long_add=7,
     # 2 to 12 by the operands: the middle.
     divide=7,
-    # "1 or 2": the more.
+    # "1 or 2", CPS too: the more.
     special=2,
+    interrupts=2,
     # 1 + B, whose minimum is 0 for DMB and DSB and a refill for ISB.
     barrier=1,
     synchronise=4,
@@ -158,6 +169,8 @@ CORTEX_M3 = SingleIssueTable(
 
 CORTEX_M4 = replace(
     CORTEX_M3,
+    basis="pipeline and hazards of the cortex-m4 by its manual; quotients and refills assumed "
+    "within its ranges",
     multiply_add=1,
     multiply_long=1,
     multiply_long_add=1,
@@ -170,7 +183,10 @@ CORTEX_M4 = replace(
 )
 """100166_0001, 3.3.1, table 3-1, 3.3.2, and the FPU's functional description; else as the M3."""
 
-CORTEX_M33 = CORTEX_M4
+CORTEX_M33 = replace(
+    CORTEX_M4,
+    basis="pipeline and hazards of the cortex-m4, assumed to hold for the cortex-m33",
+)
 """Assumed equal to the M4: Arm publishes no table.
 
 Measurements on an RP2350 (github.com/jnk0le/random, "pipeline cycle test") contradict in both
@@ -204,6 +220,7 @@ class DualIssueTable:
     """Timing of a core that issues up to two instructions a cycle, in order.
 
     Attributes:
+        basis: what is timed, and what that rests on, in words that a report prints.
         arithmetic: moves, sums, logic, shifts.
         ahead: of those, what the first of two stages can compute.
         packed: bit fields, extensions, packed arithmetic.
@@ -225,6 +242,7 @@ class DualIssueTable:
         settled: see there.
     """
 
+    basis: str
     arithmetic: Latency
     ahead: Latency
     packed: Latency
@@ -247,6 +265,8 @@ class DualIssueTable:
 
 
 CORTEX_M7 = DualIssueTable(
+    basis="dual issue and hazards of the cortex-m7 as others measured them, integer division "
+    "assumed",
     arithmetic=Latency(operand=1, early=2, addend=0, stored=0),
     ahead=Latency(operand=0, early=1, addend=0, stored=0),
     packed=Latency(operand=1, early=2, addend=0, stored=0),
@@ -272,73 +292,5 @@ CORTEX_M7 = DualIssueTable(
 test", Cortex-M7), whose author finds LLVM's scheduling model and quinapalus.com/cm7cycles.html in
 agreement where they say something."""
 
-
-@dataclass(frozen=True)
-class HeliumTable:
-    """Timing of a core that works through vectors 64 bits a cycle, in order.
-
-    What vectors take is in :mod:`edgekit.targets.cycles.thumb.mve_table`. Latencies are cycles from
-    the issue of an instruction to the earliest issue of one that uses its result.
-
-    Attributes:
-        vector: cycles for which a vector instruction occupies its pipe.
-        gather: cycles by which a vector of addresses has to be there earlier than other operands.
-        load: of core and single floating-point registers.
-        multiply: all products of core registers.
-        packed: fields taken out of words, packed and saturating arithmetic, extension with sum.
-        shifted: of what shifts an operand first.
-        multiple_bytes: that one cycle of a multiple load or store moves.
-        divide: cycles of an integer quotient, during which nothing issues.
-        floating: sum, product, fused product and sum, conversion.
-        float_chained: product, rounded, and sum.
-        float_divide: quotient and root, during which the unit takes nothing else.
-        double: by the beginning of the mnemonic, for double precision.
-        refill: what a jump takes beyond the branch's own cycle.
-        loop: cycles in which LE issues in a whole loop, beside one jump.
-    """
-
-    vector: int
-    gather: int
-    load: int
-    multiply: int
-    packed: int
-    shifted: int
-    multiple_bytes: int
-    divide: int
-    floating: int
-    float_chained: int
-    float_divide: int
-    double: tuple[tuple[str, int], ...]
-    refill: int
-    loop: int
-
-
-CORTEX_M55 = HeliumTable(
-    vector=2,
-    gather=4,
-    load=2,
-    multiply=2,
-    packed=2,
-    shifted=2,
-    # As wide as its memory interfaces; assumed.
-    multiple_bytes=8,
-    # LLVM does not model it; typical operands, assumed as for the others.
-    divide=7,
-    floating=2,
-    float_chained=4,
-    float_divide=16,
-    double=(
-        *(("vadd", 15), ("vsub", 15), ("vmul", 21), ("vnmul", 21), ("vfm", 24), ("vfnm", 24)),
-        *(("vml", 36), ("vnml", 36), ("vdiv", 30), ("vsqrt", 30)),
-    ),
-    # LLVM's "best case" of a taken branch is three cycles; it says that there is no prediction.
-    refill=2,
-    # The architecture remembers where a loop ends after LE has run once ("Arm v8-M Architecture
-    # Reference Manual", low-overhead-loop extension): it issues the first time, as a branch, and
-    # the last time, to leave. That nothing issues in between is our reading of it, not measured.
-    loop=2,
-)
-"""Arm publishes no table. Figures without a comment are those of LLVM's scheduling model
-(ARMScheduleM55.td, LLVM 19)."""
 
 CycleTable = SingleIssueTable | DualIssueTable | HeliumTable

@@ -3,6 +3,11 @@
 Capstone disassembles; which registers an instruction reads and writes follows from its class and
 the order of its operands, as Capstone's own account of them has gaps (the second operand of UXTAB,
 the accumulators of UMLAL, the registers that VLDM loads).
+
+What it does not know, or is in none of the classes, is refused: there are no cycles to say. The
+emulators run more: stores of the program counter, multiple accesses that change a base which they
+also move, coprocessors. The architecture leaves the former unpredictable, and compilers make none
+of them.
 """
 
 from __future__ import annotations
@@ -16,12 +21,14 @@ from typing import Any, Literal
 import capstone
 from capstone.arm_const import (
     ARM_CC_AL,
+    ARM_CC_EQ,
     ARM_CC_INVALID,
     ARM_OP_IMM,
     ARM_OP_MEM,
     ARM_OP_REG,
 )
 
+from edgekit.errors import EmulationError
 from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import Access
 
@@ -35,18 +42,29 @@ class Disassembler:
         self._capstone.detail = True
 
     def instructions(self, address: int, code: bytes) -> tuple[Instruction, ...]:
-        """All instructions of `code`, which begins at `address`."""
+        """All instructions of `code`, which begins at `address`.
+
+        Raises:
+            EmulationError: one of them is unknown, unpredictable or cut off.
+        """
         decoded = tuple(_instruction(i) for i in self._capstone.disasm(code, address))
         size = sum(i.size for i in decoded)
-        assert size == len(code), f"undecodable code at {address + size:#010x}"
+        if size < len(code):
+            raise _untimed(address + size, code[size : size + _WIDEST_BYTES], "code")
         return decoded
 
     def first(self, address: int, code: bytes) -> Instruction | None:
-        """The instruction that `code` begins with; None where it is incomplete or unknown."""
+        """The instruction that `code` begins with; None where Capstone finds none.
+
+        Raises:
+            EmulationError: it is unknown here.
+        """
         for decoded in self._capstone.disasm(code, address, 1):
             return _instruction(decoded)
         return None
 
+
+_WIDEST_BYTES = 4
 
 _SINGLE = re.compile(r"(?P<way>ldr|str|ldrex|strex|lda|stl|ldaex|stlex)(?P<width>s?[bh])?t?$")
 _PAIR = re.compile(r"(ldr|str)d$")
@@ -63,11 +81,12 @@ _KINDS = tuple(
         (r"it[te]*", Kind.IT),
         (r"[us]mull", Kind.MULTIPLY_LONG),
         (r"umaal|[us]mlal|sml[as]ld?[bt]{0,2}x?", Kind.MULTIPLY_LONG_ADD),
-        (r"ml[as]|smml[as]r?|sml[as]dx?|smla[btw][bt]", Kind.MULTIPLY_ADD),
-        (r"mul|smmulr?|smu[as]dx?|smul[btw][bt]|usada?8", Kind.MULTIPLY),
+        (r"ml[as]|smml[as]r?|sml[as]dx?|smla[btw][bt]|usada8", Kind.MULTIPLY_ADD),
+        (r"mul|smmulr?|smu[as]dx?|smul[btw][bt]|usad8", Kind.MULTIPLY),
         (r"[us]div", Kind.DIVIDE),
-        (r"nop|yield|sev|wfe|wfi|dbg|pldw?|pli|clrex|bkpt|svc|hint|csdb|cps", Kind.NOTHING),
+        (r"nop|yield|sev|wfe|wfi|dbg|pldw?|pli|clrex|bkpt|svc|hint|csdb", Kind.NOTHING),
         (r"mrs|msr", Kind.SPECIAL),
+        (r"cps", Kind.INTERRUPTS),
         (r"dmb|dsb|isb", Kind.BARRIER),
         (r"bf[ic]|[us]bfx|[us]xta?(b|h|b16)|rev(16|sh)?|rbit|clz|pkh(bt|tb)", Kind.PACKED),
         (r"[us]sat(16)?|sel|q(d?add|d?sub)", Kind.PACKED),
@@ -75,7 +94,10 @@ _KINDS = tuple(
         (r"v(div|sqrt)", Kind.FLOAT_DIVIDE),
         (r"v(n?ml[as]|fn?m[as])", Kind.FLOAT_MULTIPLY_ADD),
         (r"fmstat|vmrs|vmsr|fconst[sd]|vmov|vsel[a-z]*", Kind.FLOAT_MOVE),
-        (r"v.*", Kind.FLOAT),
+        (r"v(abs|neg|add|sub|n?mul|cmpe?|cvt[abmnprt]?|rint[amnprxz]|(max|min)nm)", Kind.FLOAT),
+        (r"vins|vmovx", Kind.FLOAT),
+        (r"movs?|mov[tw]|mvn|addw?|subw?|adr|adc|sbc|rsb|neg", Kind.ARITHMETIC),
+        (r"and|orr|orn|eor|bic|cmp|cmn|tst|teq|lsl|lsr|asr|ror|rrx", Kind.ARITHMETIC),
     )
 )
 _COMPARES = frozenset({"cmp", "cmn", "tst", "teq", "vcmp", "vcmpe"})
@@ -90,12 +112,19 @@ _STACK = frozenset({"push", "pop", "vpush", "vpop"})
 
 
 def _instruction(decoded: Any) -> Instruction:
-    """What the pipelines need of an instruction that Capstone decoded."""
+    """What the pipelines need of an instruction that Capstone decoded.
+
+    Raises:
+        EmulationError: it is in none of the classes.
+    """
     name = str(decoded.insn_name())
     # Every look at Capstone's own list costs as much as the rest.
     operands = decoded.operands
     registers = [_names(str(decoded.reg_name(o.reg))) for o in operands if o.type == ARM_OP_REG]
-    kind, access = _kind(name, registers)
+    found = _kind(name, registers)
+    if found is None:
+        raise _untimed(decoded.address, bytes(decoded.bytes), decoded.mnemonic)
+    kind, access = found
     results, sources = _results(name, kind, registers, len(operands))
     address = _address(decoded, operands, name, kind)
     written_back = address if decoded.writeback or name in _STACK else frozenset()
@@ -118,11 +147,22 @@ def _instruction(decoded: Any) -> Instruction:
         access=access,
         offset=_offset(operands, address),
         conditional=conditional and (branch is None or access is not None),
+        condition=decoded.cc - ARM_CC_EQ if conditional else None,
         branch=branch,
     )
 
 
-def _kind(name: str, registers: list[frozenset[str]]) -> tuple[Kind, Access | None]:
+def _untimed(address: int, code: bytes, what: str) -> EmulationError:
+    """An instruction that no pipeline here has a class for."""
+    return EmulationError(
+        f"the cycles of {what} at {address:#010x}, bytes {code.hex()}, are not known; only those "
+        "of predictable instructions of the Cortex-M cores are",
+        address,
+    )
+
+
+def _kind(name: str, registers: list[frozenset[str]]) -> tuple[Kind, Access | None] | None:
+    """Class and access; None for what has no class."""
     single = _SINGLE.match(name)
     if single:
         loads = single["way"].startswith("ld")
@@ -136,6 +176,8 @@ def _kind(name: str, registers: list[frozenset[str]]) -> tuple[Kind, Access | No
         loads = "ldm" in name or "pop" in name
         return _moving(loads, several=True, size=4 * sum(len(r) for r in listed))
     kind = _class(name)
+    if kind is None:
+        return None
     if kind is Kind.TABLE_BRANCH:
         return kind, Access("load", 1 if name == "tbb" else 2)
     if kind is Kind.FLOAT_MOVE and len({_is_float(r) for r in registers}) > 1:
@@ -144,10 +186,9 @@ def _kind(name: str, registers: list[frozenset[str]]) -> tuple[Kind, Access | No
 
 
 @cache
-def _class(name: str) -> Kind:
-    """Class of what does not load or store."""
-    found = (kind for pattern, kind in _KINDS if pattern.fullmatch(name))
-    return next(found, Kind.ARITHMETIC)
+def _class(name: str) -> Kind | None:
+    """Class of what does not load or store, None for what is in no class."""
+    return next((kind for pattern, kind in _KINDS if pattern.fullmatch(name)), None)
 
 
 def _moving(loads: bool, *, several: bool, size: int) -> tuple[Kind, Access]:

@@ -12,8 +12,8 @@ from edgekit.targets.cycles.thumb.mve import Helium, decode
 _NO_OPERATION = bytes.fromhex("aff30080")
 """NOP of 32 bits."""
 
-_WIDE = (0b11101, 0b11110, 0b11111)
-"""Upper bits of the first halfword of a 32-bit instruction."""
+_WIDE = 0b11101
+"""The first halfword of a 32-bit instruction begins with these bits, or with higher ones."""
 
 
 class ThumbDecoder:
@@ -68,6 +68,6 @@ def lengths(code: bytes) -> Iterator[tuple[int, int]]:
     """
     offset = 0
     while offset < len(code):
-        size = 4 if code[offset + 1] >> 3 in _WIDE else 2
+        size = 4 if code[offset + 1] >> 3 >= _WIDE else 2
         yield offset, size
         offset += size

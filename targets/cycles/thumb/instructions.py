@@ -14,7 +14,7 @@ class Kind(enum.Enum):
 
     ARITHMETIC = "moves, sums, logic, comparisons, shifts"
     PACKED = "bit fields, extensions, reversals, saturation, arithmetic on packed bytes and halves"
-    MULTIPLY = "32-bit product, and sums of two 16-bit products"
+    MULTIPLY = "32-bit product, sums of two 16-bit products and of absolute differences"
     MULTIPLY_ADD = "the same, added to 32 bits"
     MULTIPLY_LONG = "64-bit product"
     MULTIPLY_LONG_ADD = "64-bit product, added to 64 bits"
@@ -28,6 +28,7 @@ class Kind(enum.Enum):
     IT = "condition of the instructions that follow"
     NOTHING = "no operation, hints"
     SPECIAL = "access to special registers"
+    INTERRUPTS = "masking of interrupts"
     BARRIER = "barriers"
     FLOAT = "sum, product, comparison, conversion"
     FLOAT_MOVE = "float register from a float register or a constant, and to and from its status"
@@ -86,6 +87,8 @@ class Instruction:
         access: to memory, None where it makes none.
         offset: constant distance of the access from its base, None without one base register.
         conditional: whether an IT instruction can make the core skip it.
+        condition: number of the condition that it runs under, as encoded, so that the opposite one
+            differs in bit 0; None where it always runs.
         branch: how it jumps, None where it cannot.
     """
 
@@ -104,4 +107,5 @@ class Instruction:
     access: Access | None
     offset: int | None
     conditional: bool
+    condition: int | None
     branch: Branch | None

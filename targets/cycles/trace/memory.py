@@ -12,11 +12,18 @@ wait states. The rules, per memory with wait states:
 4. A cache that serves the memory keeps what was read, prefetched lines when they are used; what it
    holds is free. A miss reads a whole cache line: the wanted part comes first, the others in a
    circle, one per ``1 + wait states``. The line not used for longest makes room (LRU).
-5. Stores wait for nothing (write buffer), but take their place in a cache of data.
+5. Stores wait for nothing (write buffer). One that a cache of data does not hold begins to read its
+   line, for which only what comes behind may wait: the Cortex-M7, the one core here with such
+   caches of memory that can be written, allocates on writes (TRM r1p2, 5.9). That it stops to after
+   three lines written whole (5.9.1) is not modelled, and no more than the last fill is remembered.
 
 Memories without wait states, tightly coupled ones among them, are free; reading one through a cache
 still takes room there from others. Instructions wait when they issue; their data arrives one cycle
-later at the earliest, one access per cycle. Everything is empty when a counted call begins.
+later at the earliest, one access per cycle.
+
+Counted calls share the memories: the layers of a run find in the caches what those before left, and
+what was under way has arrived. Everything is empty when a run begins from the initial state; runs
+that are repeated, as published ones are, begin with what the run before left.
 
 This module is the specification. ``native/memory.c`` says the same in C, to the tick.
 """
@@ -26,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from edgekit.errors import InvalidBoardError
 from edgekit.targets.board import Cache
 from edgekit.targets.cores import Memory
 from edgekit.targets.target import Target
@@ -37,6 +45,9 @@ INSTRUCTIONS, DATA = 0, 1
 """The two sides of a core."""
 
 _SIDES = {"instructions": (INSTRUCTIONS,), "data": (DATA,), "both": (INSTRUCTIONS, DATA)}
+
+MOST_CACHE_LINES = 1 << 24
+ADDRESSES = 1 << 32
 
 FREE = "zero wait states"
 """What is said of memory that nothing waits for."""
@@ -50,11 +61,30 @@ class MemoryTiming:
         memories: those that can make it wait, and those that share a cache with them.
         caches: that serve them.
         words: one line for people, what is assumed of every memory.
+
+    Raises:
+        InvalidBoardError: a memory or cache that cannot be; board files have none.
     """
 
     memories: tuple[Memory, ...] = ()
     caches: tuple[Cache, ...] = ()
     words: str = FREE
+
+    def __post_init__(self) -> None:
+        for memory in self.memories:
+            if not 0 <= memory.origin < memory.end <= ADDRESSES:
+                raise InvalidBoardError(f"{memory.name}: no range of 32-bit addresses")
+            waits, line = memory.wait_states or 0, memory.line_bytes
+            if waits < 0 or (line is None and waits) or (line is not None and line < 2):
+                raise InvalidBoardError(f"{memory.name}: {waits} wait states, {line}-byte lines")
+        for cache in self.caches:
+            if min(cache.line_bytes, cache.ways + 1, cache.bytes) < 2 or not (
+                0 < cache.sets * cache.ways <= MOST_CACHE_LINES
+            ):
+                raise InvalidBoardError(
+                    f"{cache.name}: {cache.bytes} bytes, {cache.line_bytes}-byte lines, "
+                    f"{cache.ways} ways"
+                )
 
     @classmethod
     def of(cls, target: Target) -> MemoryTiming:
@@ -80,24 +110,35 @@ class MemoryTiming:
 
 def line_bytes(memory: Memory) -> int:
     """What one access reads: a word where it is not known, which then does not matter."""
-    assert memory.line_bytes or not memory.wait_states, f"{memory.name}: wait states of what?"
     return memory.line_bytes or 4
 
 
 class MemorySimulation:
-    """The memories of one counted call. Times are in ticks.
+    """The memories of a core, kept from call to call. Times are in ticks from a call's beginning.
 
     Args:
         timing: their shape.
     """
 
     def __init__(self, timing: MemoryTiming) -> None:
+        self._timing = timing
+        self._states: list[_State] = []
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget everything."""
+        timing = self._timing
         caches = [_Cache(cache) for cache in timing.caches]
         self._states = []
         for memory in timing.memories:
             served = [timing.cache_of(memory, side) for side in (INSTRUCTIONS, DATA)]
             own = tuple(None if index is None else caches[index] for index in served)
             self._states.append(_State(memory, own))
+
+    def settle(self) -> None:
+        """A new call begins, at 0: what was under way has arrived."""
+        for state in self._states:
+            state.settle()
 
     def fetch(self, address: int, size: int, now: int) -> int:
         """When an instruction of `size` bytes that could issue at `now` has arrived."""
@@ -107,13 +148,13 @@ class MemorySimulation:
         """When the data that a load wants at `now` has arrived."""
         return self._read(DATA, address, size, now)
 
-    def store(self, address: int, size: int) -> None:
-        """A store, which waits for nothing."""
+    def store(self, address: int, size: int, now: int) -> None:
+        """A store at `now`, which waits for nothing."""
         state = self._at(address)
         cache = None if state is None else state.caches[DATA]
-        if cache is not None:
-            for line in range(address // cache.line, (address + size - 1) // cache.line + 1):
-                cache.touch(line)
+        if state is not None and cache is not None:
+            for part in _parts(address, size, cache.line):
+                state.write(cache, part, now)
 
     def _read(self, side: int, address: int, size: int, now: int) -> int:
         state = self._at(address)
@@ -201,6 +242,18 @@ class _State:
         self.wait = TICKS_PER_CYCLE * (self.memory.wait_states or 0)
         self.period = self.wait + TICKS_PER_CYCLE
 
+    def settle(self) -> None:
+        """Let what is under way arrive before 0."""
+        self.busy = -TICKS_PER_CYCLE
+        self.fill = None
+        if self.ahead is not None:
+            self.ahead = (self.ahead[0], 0)
+
+    def write(self, cache: _Cache, address: int, at: int) -> None:
+        """Store into the cache line around `address` at `at`; a line that is not there is read."""
+        if not cache.touch(address // cache.line) and self.wait:
+            self._begin_fill(cache, address, self._begin_read(at))
+
     def read(self, side: int, address: int, at: int) -> int:
         """When the line around `address`, wanted at `at`, has arrived."""
         line = address // self.line
@@ -216,12 +269,16 @@ class _State:
             ready = max(at, self.ahead[1])
             self._begin_fill(cache, address, ready)
         else:
-            ready = max(self.busy, at - TICKS_PER_CYCLE) + self.period
-            self.busy = ready
+            ready = self._begin_read(at)
             self._begin_fill(cache, address, ready)
         if side == INSTRUCTIONS:
             self._prefetch(line + 1, ready)
         return ready
+
+    def _begin_read(self, at: int) -> int:
+        """Read a line that is wanted at `at`; when it arrives."""
+        self.busy = max(self.busy, at - TICKS_PER_CYCLE) + self.period
+        return self.busy
 
     def _arrival(self, cache: _Cache, address: int) -> int:
         """When the part of a cached line that holds `address` came or comes; 0 for long ago."""
@@ -260,8 +317,10 @@ class _State:
 
 
 def _words(target: Target) -> str:
-    """What is assumed of every memory of a board, in one line."""
-    return "; ".join(_memory_words(target, memory) for memory in target.memories)
+    """What is assumed of every memory of a board, and what that is worth, in one line."""
+    memories = "; ".join(_memory_words(target, memory) for memory in target.memories)
+    memories += "; a run begins with empty caches" if target.caches else ""
+    return memories if target.board is None else f"{target.board.timing_words}: {memories}"
 
 
 def _memory_words(target: Target, memory: Memory) -> str:

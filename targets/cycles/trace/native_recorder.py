@@ -9,22 +9,44 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from edgekit.errors import EdgekitError, EmulationError
+from edgekit.errors import EdgekitError
 from edgekit.targets.cycles.trace.compiled import Sources, load
-from edgekit.targets.cycles.trace.memory import (
-    DATA,
-    INSTRUCTIONS,
-    TICKS_PER_CYCLE,
-    MemoryTiming,
-    line_bytes,
+from edgekit.targets.cycles.trace.memory import MemoryTiming
+from edgekit.targets.cycles.trace.native_memory import NativeMemory
+from edgekit.targets.cycles.trace.recorder import (
+    LIMITS,
+    Costs,
+    Limits,
+    Place,
+    TracedBlock,
+    stray_access,
+    too_much,
 )
-from edgekit.targets.cycles.trace.recorder import Costs, Place, TracedBlock, stray_access
 from edgekit.targets.host import host_compiler
+
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_uint64
+_FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+    ("ek_memories_create", _POINTER, (_POINTER, _NUMBER, _POINTER, _NUMBER)),
+    ("ek_memories_empty", None, (_POINTER,)),
+    ("ek_memories_destroy", None, (_POINTER,)),
+    ("ek_trace_create", _POINTER, (_POINTER, _POINTER)),
+    ("ek_trace_destroy", None, (_POINTER,)),
+    ("ek_trace_describe", ctypes.c_int64, (_POINTER, _POINTER, _NUMBER)),
+    ("ek_trace_block", ctypes.c_int64, (_POINTER, _NUMBER, _NUMBER)),
+    ("ek_trace_access", ctypes.c_int64, (_POINTER, _NUMBER, _NUMBER, _NUMBER, ctypes.c_int64)),
+    ("ek_trace_finish", ctypes.c_int64, (_POINTER, _NUMBER)),
+    ("ek_trace_summary", None, (_POINTER, _POINTER)),
+    ("ek_trace_blocks", _POINTER, (_POINTER,)),
+    ("ek_trace_edges", _POINTER, (_POINTER,)),
+    ("ek_trace_costs", _POINTER, (_POINTER,)),
+)
+"""Functions of the library by name, with what they give and take."""
 
 SOURCES = Sources(
     "recorder",
-    ("hooks.c", "memory.c", "table.c", "trace.c"),
-    headers=("memory.h", "table.h", "trace.h"),
+    ("hooks.c", "memory.c", "record.c", "table.c", "trace.c"),
+    headers=("memory.h", "state.h", "table.h", "trace.h"),
+    symbols=("ek_on_block", "ek_on_access", *(name for name, *_ in _FUNCTIONS)),
 )
 
 _NO_INDEX = 0xFFFF_FFFF
@@ -66,30 +88,20 @@ class _Edge(ctypes.Structure):
     )
 
 
-class _CacheShape(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("line_bytes", "sets", "ways"))
-
-
-class _MemoryShape(ctypes.Structure):
-    _fields_ = (
-        ("origin", ctypes.c_uint64),
-        ("end", ctypes.c_uint64),
-        ("line_bytes", ctypes.c_uint64),
-        ("wait_ticks", ctypes.c_int64),
-        ("prefetches", ctypes.c_int64),
-        ("caches", ctypes.c_int64 * 2),
-    )
-
-
-_Describe = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)
+_Ask = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, ctypes.c_uint64)
 _Jump = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_uint64,) * 4)
 
 
 class _Owner(ctypes.Structure):
     _fields_ = (
-        ("describe", _Describe),
+        ("goes_on", _Ask),
+        ("describe", _Ask),
         ("jump", _Jump),
         ("instruction_limit", ctypes.c_uint64),
+        ("most_blocks", ctypes.c_uint64),
+        ("most_edges", ctypes.c_uint64),
+        ("most_steps", ctypes.c_uint64),
+        ("most_accesses", ctypes.c_uint64),
         ("read_register", ctypes.c_void_p),
         ("write_register", ctypes.c_void_p),
         ("stop", ctypes.c_void_p),
@@ -133,14 +145,16 @@ _NO_CORE = CoreFunctions(0, 0, 0, 0, -1, 0, 0, -1)
 class NativeRecorder:
     """Records one call, as :class:`edgekit.targets.cycles.trace.recorder.Recorder` does.
 
-    What `costs` raises is raised again by :meth:`finish`, and by :meth:`require_sound`.
+    What `costs` raises is raised again by :meth:`finish`, and by :meth:`require_sound`. The record
+    is C's until :meth:`close`.
 
     Args:
         library: from :func:`native_library`.
         instruction_limit: the core is told to stop some time after so many.
         costs: what code takes; None to only count blocks.
-        memory: what it waits for; None for nothing.
+        memory: what it waits for, as the call before left it; None for nothing.
         core: what hooks need of the emulator; they are :attr:`on_block` and :attr:`on_access`.
+        limits: what the trace may grow to.
     """
 
     def __init__(
@@ -149,24 +163,25 @@ class NativeRecorder:
         instruction_limit: int,
         *,
         costs: Costs | None = None,
-        memory: MemoryTiming | None = None,
+        memory: NativeMemory | None = None,
         core: CoreFunctions = _NO_CORE,
+        limits: Limits = LIMITS,
     ) -> None:
         self._library = library
         self._costs = costs
         self._failure: BaseException | None = None
-        memories, caches = _shapes(memory or MemoryTiming())
-        # Kept for as long as the trace may call them.
-        self._owner = _Owner(
-            _Describe() if costs is None else _Describe(self._describe),
+        # Both are kept for as long as the trace may use them.
+        self._memory = memory or NativeMemory(library, MemoryTiming())
+        self._owner: _Owner | None = _Owner(
+            _Ask() if costs is None else _Ask(self._goes_on),
+            _Ask() if costs is None else _Ask(self._describe),
             _Jump() if costs is None else _Jump(self._jump),
             instruction_limit,
+            *(limits.blocks, limits.edges, limits.steps, limits.accesses),
             *(core.read_register, core.write_register, core.stop, core.pc_register),
             *(core.mark_register, core.mark_bit, core.write_access, core.it_register),
         )
-        handle = library.ek_trace_create(
-            ctypes.byref(self._owner), memories, len(memories), caches, len(caches)
-        )
+        handle = library.ek_trace_create(ctypes.byref(self._owner), self._memory.handle)
         if not handle:
             raise MemoryError("no room for a trace")
         self.handle = ctypes.c_void_p(handle)
@@ -183,7 +198,7 @@ class NativeRecorder:
         return _address(self._library.ek_on_access)
 
     def block(self, address: int, size: int) -> bool:
-        """A block begins. Returns whether the core is to go on."""
+        """Code of the emulator's begins: a block, or the rest of one. Returns whether to go on."""
         goes_on = bool(self._library.ek_trace_block(self.handle, address, size))
         self.require_sound()
         return goes_on
@@ -225,8 +240,16 @@ class NativeRecorder:
             for index, block in enumerate(blocks)
         )
 
+    def close(self) -> None:
+        """Release the record; nothing may call the hooks, or ask for it, any more."""
+        self._release()
+        # What it called were methods of this object: with them, only a garbage collection would
+        # release it.
+        self._owner = None
+
     def _summary(self) -> tuple[int, int, int]:
         """Counts of blocks, edges and instructions; raises what went wrong."""
+        assert self._owner is not None, "the record is released"
         summary = (ctypes.c_uint64 * 5)()
         self._library.ek_trace_summary(self.handle, summary)
         status, pc, *counts = summary
@@ -235,10 +258,18 @@ class NativeRecorder:
         if status == _STRAY_ACCESS:
             raise stray_access(pc)
         if status == _NO_ROOM:
-            raise EmulationError("the call executes more than a trace can hold")
+            raise too_much()
         assert status == 0, f"status {status} of a trace"
         blocks, edges, steps = counts
         return blocks, edges, steps
+
+    def _goes_on(self, address: int, size: int) -> int:
+        assert self._costs is not None
+        try:
+            return int(self._costs.goes_on(address, size))
+        except BaseException as error:  # C cannot pass it on
+            self._failure = error
+            return -1
 
     def _describe(self, address: int, size: int) -> int:
         assert self._costs is not None
@@ -268,30 +299,6 @@ class NativeRecorder:
             self._failure = error
             return _FAILED
 
-    def close(self) -> None:
-        """Release the memory; nothing may call the hooks any more."""
-        self._release()
-
-
-def _shapes(timing: MemoryTiming) -> tuple[ctypes.Array[_MemoryShape], ctypes.Array[_CacheShape]]:
-    """Memories and caches as C takes them."""
-    sides = (INSTRUCTIONS, DATA)
-    memories = []
-    for memory in timing.memories:
-        indices = (timing.cache_of(memory, side) for side in sides)
-        memories.append(
-            _MemoryShape(
-                memory.origin,
-                memory.end,
-                line_bytes(memory),
-                TICKS_PER_CYCLE * (memory.wait_states or 0),
-                memory.prefetch,
-                (ctypes.c_int64 * len(sides))(*(-1 if i is None else i for i in indices)),
-            )
-        )
-    caches = [_CacheShape(c.line_bytes, c.sets, c.ways) for c in timing.caches]
-    return (_MemoryShape * len(memories))(*memories), (_CacheShape * len(caches))(*caches)
-
 
 def _items(address: int | None, kind: type[ctypes.Structure], count: int) -> tuple[Any, ...]:
     """The items of an array that belongs to C."""
@@ -304,25 +311,24 @@ def _address(function: Any) -> int:
 
 @cache
 def native_library() -> ctypes.CDLL | None:
-    """The compiled recorder, None where this machine has no compiler or cannot load its output."""
+    """The compiled recorder; None, and a warning, where :func:`load_recorder` fails."""
     try:
-        library = load(SOURCES, host_compiler())
+        return load_recorder()
     except (EdgekitError, OSError) as error:
-        _log.info("blocks are recorded in Python, which is slow: %s", error)
+        _log.warning("blocks are recorded in Python, which is slow: %s", error)
         return None
-    pointer, number = ctypes.c_void_p, ctypes.c_uint64
-    for name, result, arguments in (
-        ("ek_trace_create", pointer, (pointer, pointer, number, pointer, number)),
-        ("ek_trace_destroy", None, (pointer,)),
-        ("ek_trace_describe", ctypes.c_int64, (pointer, pointer, number)),
-        ("ek_trace_block", ctypes.c_int64, (pointer, number, number)),
-        ("ek_trace_access", ctypes.c_int64, (pointer, number, number, number, ctypes.c_int64)),
-        ("ek_trace_finish", ctypes.c_int64, (pointer, number)),
-        ("ek_trace_summary", None, (pointer, pointer)),
-        ("ek_trace_blocks", pointer, (pointer,)),
-        ("ek_trace_edges", pointer, (pointer,)),
-        ("ek_trace_costs", pointer, (pointer,)),
-    ):
+
+
+def load_recorder() -> ctypes.CDLL:
+    """The compiled recorder.
+
+    Raises:
+        ToolchainMissingError: this machine has no compiler.
+        EdgekitError: it does not compile; the compiler's words.
+        OSError: it does not load.
+    """
+    library = load(SOURCES, host_compiler())
+    for name, result, arguments in _FUNCTIONS:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library

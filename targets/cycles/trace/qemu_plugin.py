@@ -1,8 +1,9 @@
 """The plugin that makes QEMU note what it executes: compiled, told what to note, read back.
 
-``native/qemu_plugin.c`` says what it writes. QEMU shows its plugins translation blocks: they end at
-branches, but also at the border of a page and where QEMU has reason to look at its state. What was
-cut without a branch is joined again (:func:`join`), so that no figure depends on where a page ends.
+``native/qemu_runs.h`` says what it writes: straight runs of code, wherever QEMU cut it. They are
+parted behind their branches (:func:`part`), so that a block is what runs from where a jump arrives
+to the next branch, as in :mod:`edgekit.targets.cycles.trace.recorder`, and no figure depends on
+where a page ends.
 """
 
 from __future__ import annotations
@@ -11,31 +12,34 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, EmulationError, ToolchainMissingError
-from edgekit.targets.compiler import run_tool
 from edgekit.targets.cycles.thumb.decoder import ThumbDecoder, lengths
+from edgekit.targets.cycles.trace.compiled import Sources, provide
+from edgekit.targets.cycles.trace.kept import run_folder
 from edgekit.targets.cycles.trace.recorder import TracedBlock
 from edgekit.targets.host import host_compiler
 
-SOURCE = Path(__file__).parent / "native" / "qemu_plugin.c"
-MAGIC = b"EKT1"
+SOURCES = Sources(
+    "qemu_plugin", ("qemu_plugin.c", "qemu_runs.c", "table.c"), headers=("qemu_runs.h", "table.h")
+)
+MAGIC = b"EKT2"
 
-_FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared", "-fvisibility=hidden")
 _WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A block that ran in one section.
+    """A block, or a straight run of code, that ran in one section.
 
     Attributes:
         address: of its first instruction.
         code: its bytes.
-        following: address of the next block that ran, and how often.
+        following: address of what ran next, and how often.
     """
 
     address: int
@@ -102,33 +106,39 @@ def _traced(section: Iterable[Ran], sizes: Mapping[int, int]) -> tuple[TracedBlo
 
 
 def compile_plugin(api: int) -> Path:
-    """The plugin, compiled once per process, for QEMUs that accept version `api` of the interface.
+    """The plugin for QEMUs that accept version `api` of the interface, until the process ends.
 
     Raises:
-        ToolchainMissingError: there is no compiler for this machine, or it cannot compile it; says
-            what to install.
+        ToolchainMissingError: there is no compiler for this machine, or it cannot compile it, or
+            nowhere to write; says what to install.
     """
-    return Path(_compiled(api).name) / "plugin.so"
+    return _compiled(api)[1]
 
 
 @cache
-def _compiled(api: int) -> tempfile.TemporaryDirectory[str]:
+def _compiled(api: int) -> tuple[tempfile.TemporaryDirectory[str], Path]:
+    """A folder that goes with the process, and the plugin in it."""
     try:
         compiler = host_compiler()
     except ToolchainMissingError as error:
         raise ToolchainMissingError(f"counting in QEMU needs a plugin, and {error}") from error
-    folder = tempfile.TemporaryDirectory(prefix="edgekit-")
-    flags = (*_FLAGS, *compiler.flags, f"-DEK_PLUGIN_API={api}")
-    command = (*compiler.command, *flags, "-o", "plugin.so", str(SOURCE))
-    try:
-        run_tool(command, Path(folder.name))
-    except EdgekitError as error:
-        folder.cleanup()
-        raise ToolchainMissingError(
-            f"counting in QEMU needs a plugin, which {compiler.name} does not compile; "
-            f"install gcc, clang or ziglang: {error}"
-        ) from error
-    return folder
+    sources = replace(SOURCES, flags=(f"-DEK_PLUGIN_API={api}",))
+    with ExitStack() as stack:
+        try:
+            folder = run_folder()
+            stack.enter_context(folder)
+            path = next(provide(sources, compiler, Path(folder.name)))
+        except EdgekitError as error:
+            raise ToolchainMissingError(
+                f"counting in QEMU needs a plugin, which {compiler.name} does not compile; "
+                f"install gcc, clang or ziglang: {error}"
+            ) from error
+        except OSError as error:
+            raise ToolchainMissingError(
+                f"counting in QEMU needs a plugin, and there is no place for it: {error}"
+            ) from error
+        stack.pop_all()
+    return folder, path
 
 
 def plugin_options(
@@ -187,72 +197,74 @@ def read_trace(data: bytes, layers: int) -> Trace:
         layers: how many it was told of.
 
     Raises:
-        EmulationError: the file is no trace, was cut short, or speaks of sections or blocks that
+        EmulationError: the file is no trace, was cut short, or speaks of sections or code that
             there are not; code changed while it ran.
     """
     words = _Words(data)
     if words.take_bytes(len(MAGIC)) != MAGIC:
         raise EmulationError("QEMU's trace does not begin with its mark")
-    block_count, edge_count, entered, out_of_order = words.take(4)
-    code: list[tuple[int, bytes]] = []
-    halfwords: dict[int, bytes] = {}
-    for _ in range(block_count):
+    piece_count, run_count, entered, out_of_order = words.take(4)
+    code: dict[int, bytes] = {}
+    for _ in range(piece_count):
         address, size = words.take(2)
-        code.append((address, words.take_bytes(size)))
+        piece = words.take_bytes(size)
         for i in range(0, size, 2):
-            halfword = code[-1][1][i : i + 2]
-            if halfwords.setdefault(address + i, halfword) != halfword:
+            if code.setdefault(address + i, piece[i : i + 2]) != piece[i : i + 2]:
                 raise EmulationError(f"code at {address + i:#010x} changed while it ran")
-    found: list[dict[int, Counter[int]]] = [{} for _ in range(layers + 1)]
-    for _ in range(edge_count):
-        section, block, following, low, high = words.take(5)
-        if section > layers or block >= block_count:
-            raise EmulationError(f"QEMU's trace speaks of block {block} in section {section}")
-        found[section].setdefault(block, Counter())[following] += high << 32 | low
+    runs: list[dict[tuple[int, int], Counter[int]]] = [{} for _ in range(layers + 1)]
+    for _ in range(run_count):
+        section, address, size, following, low, high = words.take(6)
+        if section > layers:
+            raise EmulationError(f"QEMU's trace speaks of section {section}")
+        runs[section].setdefault((address, size), Counter())[following] += high << 32 | low
     if words.left:
         raise EmulationError(f"QEMU's trace has {words.left} bytes too many")
     sections = (
-        join(Ran(*code[block], following) for block, following in section.items())
-        for section in found
+        part(Ran(address, _joined(code, address, size), f) for (address, size), f in found.items())
+        for found in runs
     )
     return Trace(tuple(sections), entered, out_of_order)
 
 
-def join(blocks: Iterable[Ran]) -> tuple[Ran, ...]:
-    """Join blocks that lie and always ran one behind the other, cut without a branch.
+def _joined(code: Mapping[int, bytes], address: int, size: int) -> bytes:
+    """The bytes of a run, from what QEMU translated."""
+    found = bytearray()
+    for at in range(address, address + size, 2):
+        if at not in code:
+            raise EmulationError(f"QEMU's trace speaks of code at {at:#010x} that it has not")
+        found += code[at]
+    return bytes(found)
+
+
+def part(runs: Iterable[Ran]) -> tuple[Ran, ...]:
+    """Part straight runs behind every branch: all but the last were not taken.
 
     Args:
-        blocks: of one section.
+        runs: of one section.
 
     Returns:
-        The blocks by ascending address.
+        Blocks by ascending address.
 
-    >>> moves, branch = bytes.fromhex("0846 1046"), bytes.fromhex("fce7")
-    >>> join([Ran(12, branch, {8: 4, 40: 1}), Ran(8, moves, {12: 5})]) == (
-    ...     Ran(8, moves + branch, {8: 4, 40: 1}),
+    >>> moves, branch = bytes.fromhex("0846 1046"), bytes.fromhex("fcd0")
+    >>> part([Ran(8, moves + branch, {8: 4}), Ran(8, moves + branch + moves, {40: 1})]) == (
+    ...     Ran(8, moves + branch, {8: 4, 14: 1}),
+    ...     Ran(14, moves, {40: 1}),
     ... )
     True
     """
     decoder = ThumbDecoder()
-    left = {(block.address, block.end): block for block in blocks}
-    arrivals: Counter[int] = Counter()
-    starting: dict[int, list[Ran]] = {}
-    for block in left.values():
-        arrivals.update(block.following)
-        starting.setdefault(block.address, []).append(block)
-    joined = []
-    for key in sorted(left):
-        if key not in left:
-            continue
-        block = left.pop(key)
-        while (
-            len(after := starting.get(block.end, [])) == 1
-            and set(block.following) == {block.end}
-            and block.times == arrivals[block.end] == after[0].times
-            and (after[0].address, after[0].end) in left
-            and not decoder.ends_in_branch(block.address, block.code)
-        ):
-            second = left.pop((after[0].address, after[0].end))
-            block = Ran(block.address, block.code + second.code, second.following)
-        joined.append(block)
-    return tuple(joined)
+    branches: dict[tuple[int, int], bool] = {}
+    blocks: dict[tuple[int, bytes], Counter[int]] = {}
+    for run in runs:
+        begin, following = 0, Counter(run.following)
+        for offset, size in lengths(run.code):
+            behind, place = offset + size, (run.address + offset, size)
+            if place not in branches:
+                branches[place] = decoder.ends_in_branch(place[0], run.code[offset:behind])
+            if branches[place] and behind < len(run.code):
+                block = (run.address + begin, run.code[begin:behind])
+                blocks.setdefault(block, Counter())[run.address + behind] += run.times
+                begin = behind
+        block = (run.address + begin, run.code[begin:])
+        blocks.setdefault(block, Counter()).update(following)
+    return tuple(Ran(*block, blocks[block]) for block in sorted(blocks))

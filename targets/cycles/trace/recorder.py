@@ -1,5 +1,9 @@
 """What a counted call executed: blocks, where they went, and what memory made them wait.
 
+An emulator cuts code at branches, but also where a page of its own ends (unicorn's: 1 KiB). What
+was cut without a branch is joined again while it runs, so that a block is what runs from where a
+jump arrives to the next branch, and no figure depends on where code lies in a page.
+
 :class:`Recorder` is the specification and serves where this machine has no compiler;
 ``native/trace.c`` says the same in C, a few hundred times faster.
 """
@@ -36,13 +40,36 @@ class Step(NamedTuple):
 
 
 class Costs(Protocol):
-    """What code takes without waiting. Both are asked once per block and per pair of blocks."""
+    """What code is, and takes without waiting. Asked once per block and per pair of blocks."""
+
+    def goes_on(self, address: int, size: int) -> bool:
+        """Whether code that the emulator cut off ends without a branch."""
 
     def steps(self, address: int, size: int) -> Sequence[Step]:
         """The instructions of a block."""
 
     def jump(self, block: Place, following: Place) -> int:
         """Ticks of passing from a block to the one that runs next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a trace may grow to; more is an error.
+
+    Attributes:
+        blocks: different ones.
+        edges: pairs of a block and the one that ran next.
+        steps: instructions of all different blocks.
+        accesses: of one execution of a block.
+    """
+
+    blocks: int = 1 << 20
+    edges: int = 1 << 22
+    steps: int = 1 << 24
+    accesses: int = 1 << 22
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -111,8 +138,9 @@ class Recorder:
 
     Args:
         instruction_limit: the core is told to stop some time after so many.
-        costs: what code takes; None to only count blocks.
-        memory: what it waits for; None for nothing.
+        costs: what code takes; None to only count blocks, as the emulator cuts them.
+        memory: what it waits for, as the call before left it; None for nothing.
+        limits: what the trace may grow to.
     """
 
     def __init__(
@@ -120,33 +148,50 @@ class Recorder:
         instruction_limit: int,
         *,
         costs: Costs | None = None,
-        memory: MemoryTiming | None = None,
+        memory: MemorySimulation | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
-        self._limit = instruction_limit
+        self._instruction_limit = instruction_limit
         self._costs = costs
-        self._memory = MemorySimulation(memory or MemoryTiming())
+        self._memory = memory or MemorySimulation(MemoryTiming())
+        self._memory.settle()
+        self._limits = limits
         self._entries: dict[Place, _Entry] = {}
         self._jumps: dict[tuple[Place, Place], int] = {}
-        self._instructions = self._now = 0
+        self._going_on: dict[Place, bool] = {}
+        self._instructions = self._steps = self._now = 0
         self._previous: Place | None = None
         self._running: Place | None = None
+        self._piece: Place | None = None
         self._accesses: list[Access] = []
 
     def block(self, address: int, size: int) -> bool:
-        """A block begins. Returns whether the core is to go on."""
-        self._retire()
-        self._running = (address, size)
-        return self._instructions < self._limit
+        """Code of the emulator's begins: a block, or the rest of one. Returns whether to go on.
+
+        Raises:
+            EmulationError: there is more than a trace can hold.
+        """
+        if self._running is not None and self._is_cut(self._running, address):
+            begin, before = self._running
+            self._running = (begin, before + size)
+        else:
+            self._retire()
+            self._running = (address, size)
+        self._piece = (address, size)
+        return self._instructions < self._instruction_limit
 
     def access(self, pc: int, address: int, size: int, writes: bool) -> None:
         """The block that runs makes an access, by the instruction at `pc`.
 
         Raises:
-            EmulationError: the instruction is not in the block.
+            EmulationError: the instruction is not in the block; there are more accesses than a
+                trace can hold.
         """
         offset = pc - (self._running[0] & ~1) if self._running else -1
-        if self._running is None or not 0 <= offset < self._running[1]:
+        if self._running is None or not 0 <= offset < self._running[1] or size == 0:
             raise stray_access(pc)
+        if len(self._accesses) >= self._limits.accesses:
+            raise too_much()
         self._accesses.append(Access(offset, address, size, writes))
 
     def finish(self, end: int) -> tuple[TracedBlock, ...]:
@@ -161,6 +206,14 @@ class Recorder:
             for place, entry in self._entries.items()
         )
 
+    def _is_cut(self, running: Place, address: int) -> bool:
+        """Whether the block that runs goes on at `address`: it got there without a branch."""
+        if self._costs is None or sum(running) != address or self._piece is None:
+            return False
+        if self._piece not in self._going_on:
+            self._going_on[self._piece] = self._costs.goes_on(*self._piece)
+        return self._going_on[self._piece]
+
     def _retire(self) -> None:
         """Account for the block that has run."""
         place = self._running
@@ -168,8 +221,7 @@ class Recorder:
             return
         entry = self._entries.get(place)
         if entry is None:
-            steps = () if self._costs is None else self._costs.steps(*place)
-            entry = self._entries[place] = _Entry(steps)
+            entry = self._entries[place] = self._new_entry(place)
         self._pass(place)
         entry.times += 1
         # Without costs: as many as there are at least.
@@ -179,16 +231,26 @@ class Recorder:
         self._previous, self._running = place, None
         self._accesses.clear()
 
+    def _new_entry(self, place: Place) -> _Entry:
+        if len(self._entries) >= self._limits.blocks:
+            raise too_much()
+        steps = () if self._costs is None else self._costs.steps(*place)
+        self._steps += len(steps)
+        if self._steps > self._limits.steps:
+            raise too_much()
+        return _Entry(steps)
+
     def _pass(self, to: Place) -> None:
         """Pass from the block accounted for last to the next."""
         left = self._previous
         if left is None:
             return
+        if (left, to) not in self._jumps:
+            if len(self._jumps) >= self._limits.edges:
+                raise too_much()
+            self._jumps[left, to] = 0 if self._costs is None else self._costs.jump(left, to)
         self._entries[left].following[to] += 1
-        if self._costs is not None:
-            if (left, to) not in self._jumps:
-                self._jumps[left, to] = self._costs.jump(left, to)
-            self._now += self._jumps[left, to]
+        self._now += self._jumps[left, to]
 
     def _wait(self, address: int, entry: _Entry) -> None:
         """Let the instructions of a block wait for themselves and for their data."""
@@ -219,7 +281,7 @@ class Recorder:
         for access in accesses:
             at += TICKS_PER_CYCLE
             if access.writes:
-                self._memory.store(access.address, access.bytes)
+                self._memory.store(access.address, access.bytes, at)
             else:
                 come = self._memory.load(access.address, access.bytes, at)
                 waited += come - at
@@ -234,3 +296,8 @@ def stray_access(pc: int) -> EmulationError:
         "its cycles cannot be counted",
         pc,
     )
+
+
+def too_much() -> EmulationError:
+    """More than a trace can hold."""
+    return EmulationError("the call executes more than a trace can hold")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.targets.cycles.aarch64.instructions import Decoder, described
+from edgekit.targets.arm_cpu.cpus import AARCH64
+from edgekit.targets.arm_cpu.disassembly import disassemble
+from edgekit.targets.cycles.aarch64.instructions import Instruction, described
 from edgekit.targets.cycles.aarch64.kinds import Kind
 
 # text: kind, reads, writes; from the instructions' definitions (Arm ARM, C6 and C7).
@@ -72,7 +74,7 @@ INSTRUCTIONS = {
 @pytest.mark.parametrize("text", INSTRUCTIONS)
 def test_registers_and_kinds(text: str) -> None:
     """What an instruction reads and writes, and what it is."""
-    found = described(*(text.split(" ", 1) if " " in text else (text, "")))
+    found = described(text)
     kind, reads, writes = INSTRUCTIONS[text]
     assert (found.kind, found.reads, found.writes) == (
         kind,
@@ -93,22 +95,27 @@ def test_what_is_added_to() -> None:
         ("mla", "v0.4s, v1.4s, v2.4s", "v0"),
         ("sdot", "v0.4s, v1.16b, v2.16b", "v0"),
     ):
-        assert described(mnemonic, operands).adds_to == register
+        assert described(f"{mnemonic} {operands}").adds_to == register
 
 
 def test_addresses() -> None:
     """Addresses that move on, sums of registers, and how many vectors are moved."""
-    assert described("ldr", "w0, [x1], #4").new_address == "x1"
-    assert described("stp", "x0, x1, [sp, #-0x10]!").new_address == "sp"
-    assert described("st1", "{v0.4s}, [x1], x2").new_address == "x1"
-    assert described("ldr", "w0, [x1, #4]").new_address is None
-    assert [described("ldr", f"w0, [x1{o}]").has_offset for o in ("", ", #4", ", x2, lsl #2")] == [
+    assert described("ldr w0, [x1], #4").new_address == "x1"
+    assert described("stp x0, x1, [sp, #-0x10]!").new_address == "sp"
+    assert described("st1 {v0.4s}, [x1], x2").new_address == "x1"
+    assert described("ldr w0, [x1, #4]").new_address is None
+    assert [described(f"ldr w0, [x1{o}]").has_offset for o in ("", ", #4", ", x2, lsl #2")] == [
         *(False, False, True)
     ]
-    assert described("ldp", "q0, q1, [x2]").registers == 2
-    wide = [described("mla", f"v0.{a}, v1.{a}, v2.{a}").is_wide for a in ("4s", "8h", "2s")]
+    assert described("ldp q0, q1, [x2]").registers == 2
+    wide = [described(f"mla v0.{a}, v1.{a}, v2.{a}").is_wide for a in ("4s", "8h", "2s")]
     assert wide == [True, True, False]
-    assert not described("smull2", "v0.8h, v1.16b, v2.16b").is_wide
+    assert not described("smull2 v0.8h, v1.16b, v2.16b").is_wide
+
+
+def decoded(code: bytes) -> list[Instruction]:
+    """From anywhere but the start, so that relative places would be seen."""
+    return [described(text) for _, text in disassemble(code, 0x1000, architecture=AARCH64)]
 
 
 def test_text_has_no_place() -> None:
@@ -116,22 +123,28 @@ def test_text_has_no_place() -> None:
     for words, text in (
         ("e0ffff54", "b.eq #0"),
         ("00000034", "cbz w0, #0"),
+        ("03003837", "tbnz w3, #7, #0"),
         ("03000094", "b #0"),
         ("60023fd6", "br x19"),
         ("00000090", "adrp x0, #0"),
         ("20000010", "adr x0, #0"),
         ("20000058", "ldr x0, #0"),
     ):
-        (found,) = Decoder().block(bytes.fromhex(words))
+        (found,) = decoded(bytes.fromhex(words))
         assert found.text == text
-    (call,) = Decoder().block(bytes.fromhex("60023fd6"))
+    (call,) = decoded(bytes.fromhex("60023fd6"))
     assert call.writes == {"x30"}
-    (back,) = Decoder().block(bytes.fromhex("c0035fd6"))
+    (back,) = decoded(bytes.fromhex("c0035fd6"))
     assert back.is_return
     assert not call.is_return
 
 
 def test_unknown_words() -> None:
     """What no disassembler knows is data to the assembler, and counts as an instruction."""
-    block = Decoder().block(b"\xff" * 4 + bytes.fromhex("1f2003d5"))
-    assert [i.text for i in block] == [".inst 0xffffffff", "nop"]
+    data, nothing = decoded(b"\xff" * 4 + bytes.fromhex("1f2003d5"))
+    assert (data.text, data.kind, data.reads | data.writes) == (
+        ".inst 0xffffffff",
+        Kind.INTEGER,
+        frozenset(),
+    )
+    assert nothing.text == "nop"

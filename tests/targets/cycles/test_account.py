@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from edgekit.targets.cycles.account import AHEAD_BYTES, Accountant, count_instructions
+from edgekit.targets.cycles.account import Accountant, count_instructions
 from edgekit.targets.cycles.costs import Causes, Count
 from edgekit.targets.cycles.timed import Access, Timed, TimedBlock
 from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE
@@ -20,10 +21,10 @@ class Pipeline:
     """Two-byte instructions: an even first byte is a load, a multiple of four a conditional one."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, bytes, bytes]] = []
+        self.asked: list[tuple[int, bytes]] = []
 
-    def block(self, address: int, code: bytes, ahead: bytes = b"") -> TimedBlock:
-        self.asked.append((address, code, ahead))
+    def block(self, address: int, code: bytes) -> TimedBlock:
+        self.asked.append((address, code))
         lines = tuple(
             Timed(
                 address + i,
@@ -85,7 +86,7 @@ def traced(
 
 
 def test_steps_and_jumps_in_ticks(accountant: Accountant, pipeline: Pipeline) -> None:
-    """What the recorder asks; each block is decoded once, with the code behind it."""
+    """What the recorder asks; each block is decoded once."""
     assert accountant.steps(8, 4) == (
         Step(0, 2, 2 * TICKS_PER_CYCLE, TICKS_PER_CYCLE),
         Step(2, 2, 2 * TICKS_PER_CYCLE, None),
@@ -97,10 +98,27 @@ def test_steps_and_jumps_in_ticks(accountant: Accountant, pipeline: Pipeline) ->
     assert accountant.jump((40, 2), (8, 0)) == 2 * TICKS_PER_CYCLE, "the end of a call has no entry"
     accountant.steps(8, 4)
     assert accountant.steps(60, 4)
-    asked = {(address, len(code)): ahead for address, code, ahead in pipeline.asked}
-    assert len(asked) == len(pipeline.asked)
-    assert asked[8, 4] == CODE[12 : 12 + AHEAD_BYTES]
-    assert asked[60, 4] == b""
+    assert len(set(pipeline.asked)) == len(pipeline.asked)
+    assert (60, CODE[60:]) in pipeline.asked
+
+
+@pytest.mark.parametrize(
+    ("code", "goes_on"),
+    [
+        ("00bf", True),
+        ("18bf", True),
+        ("18bf 0846", True),
+        ("fce7", False),
+        ("18bf 10bd", False),
+        ("00f000f8", False),
+        ("00bf fcd1", False),
+    ],
+)
+def test_what_goes_on(code: str, goes_on: bool, pipeline: Pipeline) -> None:
+    """NOP, half an IT block; but no branch, call or POP of the program counter, skipped or not."""
+    data = bytes.fromhex(code)
+    accountant = Accountant(pipeline, lambda address, size: data[:size], function_at)
+    assert accountant.goes_on(8, len(data)) is goes_on
 
 
 def test_cost_of_a_block(accountant: Accountant) -> None:
@@ -166,6 +184,26 @@ def test_instructions_without_a_model() -> None:
     assert count.blocks[0].following == {8: 2, 16: 1}
     assert [line.causes for block in count.blocks for line in block.instructions] == [None] * 3
     assert count.functions["low"].instructions == 6
+
+
+def test_wrong_predictions() -> None:
+    """A branch mostly goes one way, whichever block it ends; other ways are mispredicted."""
+
+    class Predicting(Pipeline):
+        def block(self, address: int, code: bytes) -> TimedBlock:
+            return replace(super().block(address, code), mispredicted=Causes(branch=8))
+
+    accountant = Accountant(Predicting(), read, function_at)
+    # The first round of a loop begins before the loop, and it jumps the only time that it runs.
+    first = traced(8, 8, [((12, 4), 1)])
+    rounds = traced(12, 4, [((12, 4), 8), ((16, 4), 1)])
+    forward = traced(40, 2, [((48, 2), 5)])
+    plain = Accountant(Pipeline(), read, function_at)
+    for blocks, wrong in (([first, rounds], 1), ([forward], 0), ([rounds, forward], 1)):
+        got, without = accountant.count(blocks).causes, plain.count(blocks).causes
+        assert got is not None
+        assert without is not None
+        assert got == without + Causes(branch=8 * wrong)
 
 
 def test_addresses_can_be_moved() -> None:

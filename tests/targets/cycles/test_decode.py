@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgekit.errors import EmulationError
 from edgekit.targets.cycles.thumb.decode import Disassembler
 from edgekit.targets.cycles.thumb.instructions import Branch, Instruction, Kind
 from edgekit.targets.cycles.timed import Access
@@ -26,8 +27,11 @@ def test_texts_are_those_of_the_encodings(text: str) -> None:
 KINDS = {
     Kind.ARITHMETIC: ("adds r0, r0, r1", "movs r0, #1", "cmp r0, #1", "lsls r0, r1, #2"),
     Kind.PACKED: ("uxtb r0, r1", "uxtab r0, r1, r2", "sxtb16 r3, r4", "sadd16 r3, r4, r5"),
-    Kind.MULTIPLY: ("muls r0, r2, r0", "mul r0, r0, r1"),
-    Kind.MULTIPLY_ADD: ("mla r0, r1, r2, r0", "mls r0, r1, r2, r0", "smlad r5, r6, r7, r5"),
+    Kind.MULTIPLY: ("muls r0, r2, r0", "mul r0, r0, r1", "usad8 r5, r6, r7"),
+    Kind.MULTIPLY_ADD: (
+        *("mla r0, r1, r2, r0", "mls r0, r1, r2, r0"),
+        *("smlad r5, r6, r7, r5", "usada8 r5, r6, r7, r5"),
+    ),
     Kind.MULTIPLY_LONG: ("smull r0, r1, r2, r3",),
     Kind.MULTIPLY_LONG_ADD: ("umlal r0, r1, r2, r3",),
     Kind.DIVIDE: ("sdiv r0, r1, r2",),
@@ -40,6 +44,7 @@ KINDS = {
     Kind.IT: ("it ne",),
     Kind.NOTHING: ("nop",),
     Kind.SPECIAL: ("mrs r0, primask",),
+    Kind.INTERRUPTS: ("cpsid i",),
     Kind.BARRIER: ("dmb sy", "isb sy"),
     Kind.FLOAT: ("vadd.f32 s0, s1, s2", "vcmp.f32 s0, s1", "vcvt.f32.s32 s0, s0"),
     Kind.FLOAT_MOVE: ("vmov.f32 s0, s1", "b7ee000a", "vmrs apsr_nzcv, fpscr"),
@@ -132,6 +137,7 @@ def test_accesses(
         ("pkhtb r0, r1, r2, asr #0x10", "r1 r2", "", False),
         ("sadd16 r3, r4, r5", "", "", False),
         ("smlad r5, r6, r7, r5", "", "r5", False),
+        ("usada8 r5, r6, r7, r5", "", "r5", False),
         ("umlal r0, r1, r2, r3", "", "r0 r1", False),
         ("vfma.f32 s0, s1, s2", "", "s0", False),
     ],
@@ -180,8 +186,40 @@ def test_conditions_come_from_it() -> None:
     assert "apsr" not in behind.reads
 
 
-def test_undecodable_code_is_our_mistake() -> None:
-    with pytest.raises(AssertionError, match="undecodable code at 0x00001002"):
-        Disassembler().instructions(ADDRESS, bytes.fromhex("00bfffff"))
+def test_opposite_conditions_differ_in_a_bit() -> None:
+    """As the architecture numbers them; what always runs has none."""
+    code = assembled("cmp r0, #1", "ite eq", "ldreq r0, [r1]", "ldrne r2, [r3]", "nop", "fed1")
+    decoded = Disassembler().instructions(ADDRESS, code)
+    assert [one.condition for one in decoded] == [None, None, 0, 1, None, 1]
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("ffff", "code"),
+        # Half an instruction.
+        ("51f8", "code"),
+        # A store of the program counter, and of a base that the store moves.
+        ("80e80280", "code"),
+        ("a4e84021", "code"),
+        ("00de", "udf"),
+        ("80ba", "hlt"),
+        ("00ee1fcf", "mcr"),
+        ("c0fa81f0", "crc32b"),
+        ("90ec0bdb", "fldmiax"),
+        # Neon.
+        ("20f9d667", "vld1.64"),
+        ("00ef1ac1", "vand"),
+    ],
+)
+def test_what_has_no_known_cycles_is_refused(code: str, what: str) -> None:
+    """With its address and bytes; a class by default would be a figure by chance."""
+    words = f"the cycles of {what} at 0x00001002, bytes {code}, are not known"
+    with pytest.raises(EmulationError, match=words) as caught:
+        Disassembler().instructions(ADDRESS, bytes.fromhex("00bf" + code))
+    assert caught.value.pc == ADDRESS + 2
+
+
+def test_the_first_of_nothing_is_none() -> None:
     assert Disassembler().first(ADDRESS, bytes.fromhex("ffff")) is None
     assert Disassembler().first(ADDRESS, b"") is None

@@ -91,8 +91,15 @@ def test_steady_state(tmp_path: Path) -> None:
         'if "bad" in line: summary.clear(); continue',
         'if "bad" in line: print("nonsense"); sys.exit()',
         'if "bad" in line: import os; os.abort()',
+        'if "bad" in line: print("[" * 100_000); sys.exit()',
+        'if "bad" in line: summary["TotalCycles"] = float("inf")',
+        'if "bad" in line: summary["TotalCycles"] = float("nan")',
+        'if "bad" in line: summary["TotalCycles"] = None; continue',
     ],
-    ids=["refuses", "leaves out", "answers without", "talks nonsense", "crashes"],
+    ids=[
+        *("refuses", "leaves out", "answers without", "talks nonsense", "crashes"),
+        *("nests", "answers infinity", "answers no number", "answers null"),
+    ],
 )
 def test_a_block_that_spoils(tmp_path: Path, behaviour: str) -> None:
     """Refused, left out, or fatal: that block has no cycles, all others have theirs."""

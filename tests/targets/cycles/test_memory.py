@@ -194,17 +194,26 @@ def test_another_access_waits_for_the_fill() -> None:
     assert simulation.load(FLASH + 24, 4, 30 * cycle) == 30 * cycle
 
 
-def test_stores_never_wait_but_take_room() -> None:
-    """A write buffer; the stored line is in the cache afterwards, and another is not."""
+def test_stores_wait_for_nothing_but_begin_a_fill() -> None:
+    """A write buffer; the line of what is stored is read, and only what comes behind waits."""
     slow = Memory("psram", "ram", RAM, 1 << 16, 7, 4)
     memory = memory_of(slow, caches=[cache("data", 32, 32, ways=1, of=["psram"])])
-    simulation = MemorySimulation(memory)
-    simulation.store(RAM, 4)
-    assert simulation.load(RAM + 28, 4, 1000) == 1000
-    simulation.store(RAM + 32, 4)
-    assert simulation.load(RAM + 8, 4, 2000) == 2000 + 7 * TICKS_PER_CYCLE
+    simulation, cycle = MemorySimulation(memory), TICKS_PER_CYCLE
+    simulation.store(RAM + 4, 4, 0)
+    # The stored word comes at 7, the seven others eight cycles apart, the first of the line last.
+    assert simulation.load(RAM + 8, 4, 9 * cycle) == 15 * cycle
+    assert simulation.load(RAM, 4, 16 * cycle) == (7 + 7 * 8) * cycle
+    # What is stored into a line that is there reads nothing, another line takes its place.
+    simulation.store(RAM + 12, 8, 70 * cycle)
+    assert simulation.load(RAM + 28, 4, 71 * cycle) == 71 * cycle
+    simulation.store(RAM + 32, 4, 100 * cycle)
+    assert simulation.load(RAM + 8, 4, 500 * cycle) == 507 * cycle
     code = Script().run(FLASH, (2,) * 9, stores=[(i, RAM + 32 * i, 4) for i in range(9)])
     assert stalls(code, memory) == (0, 0)
+    # Without a cache, nothing is read.
+    simulation = MemorySimulation(memory_of(slow))
+    simulation.store(RAM, 4, 0)
+    assert simulation.load(RAM + 8, 4, 1 * cycle) == 8 * cycle
 
 
 def test_fast_memory_is_free() -> None:
@@ -266,9 +275,11 @@ def test_timing_of_a_board() -> None:
     assert [memory.name for memory in timing.memories] == ["sram", "flash", "psram"]
     assert timing.caches == BOARD.caches
     assert timing.words == (
-        "dtcm no wait states known, zero assumed; sram 0 wait states; "
+        "assumed, at least in part: dtcm no wait states known, zero assumed; "
+        "sram 0 wait states; "
         "flash 6 wait states, 32-byte lines, prefetch, instructions cached (16,384 bytes), "
-        "data cached (16,384 bytes); psram 1 wait state, 4-byte lines, no prefetch, no cache"
+        "data cached (16,384 bytes); psram 1 wait state, 4-byte lines, no prefetch, no cache; "
+        "a run begins with empty caches"
     )
 
 

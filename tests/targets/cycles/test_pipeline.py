@@ -11,7 +11,7 @@ from edgekit.targets.cores import CORES
 from edgekit.targets.cycles.costs import Causes
 from edgekit.targets.cycles.pipelines.choice import timing_of
 from edgekit.targets.cycles.timed import Access
-from tests.support.thumb import ADDRESS, ENCODINGS, assembled, cycles, timed
+from tests.support.thumb import ADDRESS, ENCODINGS, cycles, timed
 
 ARMV7 = ("cortex-m3", "cortex-m4", "cortex-m33")
 FLOAT = ("cortex-m4", "cortex-m33")
@@ -36,6 +36,7 @@ def test_a_core_without_a_table_says_which_have_one() -> None:
         ("muls r0, r2, r0", 1, 1, 1),
         ("nop", 1, 1, 1),
         ("mrs r0, primask", 3, 2, 2),
+        ("cpsid i", 1, 2, 2),
         ("dmb sy", 3, 1, 1),
         ("isb sy", 3, 4, 4),
         ("ldr r0, [r1]", 2, 2, 2),
@@ -62,6 +63,7 @@ def test_a_core_without_a_table_says_which_have_one() -> None:
         ("sdiv r0, r1, r2", None, 7, 7),
         ("it ne", None, 1, 1),
         ("smlad r5, r6, r7, r5", None, None, 1),
+        ("usada8 r5, r6, r7, r5", None, None, 1),
         ("sxtb16 r3, r4", None, None, 1),
         ("sadd16 r3, r4, r5", None, None, 1),
         ("vadd.f32 s0, s1, s2", None, None, 1),
@@ -124,6 +126,13 @@ def test_instructions_alone(text: str, m0plus: int | None, m3: int | None, m4: i
         # IT disappears behind 16 bits only.
         (("cmp r0, #1", "it ne", "movne r0, #1"), 2),
         (("add.w r0, r0, r1", "it ne", "movne r0, #1"), 3),
+        # Under the same condition both run or none, under opposite ones only one of them ...
+        (("itt eq", "ldreq r0, [r1]", "ldreq r2, [r3]"), 4),
+        (("ite eq", "ldreq r0, [r1]", "ldrne r2, [r3]"), 5),
+        (("itt eq", "addeq r1, #4", "ldreq r0, [r1]"), 5),
+        (("ite eq", "addeq r1, #4", "ldrne r0, [r1]"), 4),
+        # ... unless the first changes the flags: addseq.w r1, r1, #4.
+        (("ite eq", "11f10401", "ldrne r0, [r1]"), 5),
     ],
 )
 @pytest.mark.parametrize("core", ARMV7)
@@ -143,7 +152,7 @@ def test_indexed_accesses_behind_a_load() -> None:
 
 
 def test_the_m0plus_knows_no_neighbours() -> None:
-    texts = [t for t in ENCODINGS if len(ENCODINGS[t]) == 4 and t not in ("it ne", "cbz")]
+    texts = [t for t in ENCODINGS if len(ENCODINGS[t]) == 4 and not t.startswith("it")]
     straight = [t for t in texts if timed("cortex-m0plus", t).taken == Causes()]
     assert len(straight) > 20
     apart = [cycles("cortex-m0plus", text)[0] for text in straight]
@@ -234,35 +243,6 @@ def test_alignment_of_targets(core: str) -> None:
     passing = timed(core, CONDITIONAL)
     assert passing.jump(passing.end, divided.entry) == Causes()
     assert timed("cortex-m0plus", "fff7fdff", address=ADDRESS + 2).entry == Causes()
-
-
-@pytest.mark.parametrize("core", ARMV7)
-@pytest.mark.parametrize(
-    "texts",
-    [
-        ("ldr r0, [r1]", "ldr r2, [r3]", "nop"),
-        ("ldr r0, [r1, r2]", "str r1, [r3, r2]", "nop"),
-        ("ldr r0, [r1]", "ldr r2, [r0]", "nop"),
-        ("adds r1, #4", "ldr r0, [r1]", "nop"),
-        ("ldr r4, [r5, #4]", "str r0, [r3, #0x14]"),
-    ],
-)
-def test_a_border_within_straight_code_costs_nothing(core: str, texts: tuple[str, ...]) -> None:
-    """Where a block ends without a branch, what follows in memory decides as if it were inside."""
-    whole = sum(cycles(core, *texts))
-    one = cycles(core, texts[0], ahead=texts[1:2])
-    assert sum(one) + sum(cycles(core, *texts[1:])) == whole
-    # Half an instruction, or none, is no harm: at most one cycle is off.
-    alone = cycles(core, texts[0])
-    assert abs(sum(alone) + sum(cycles(core, *texts[1:])) - whole) <= 1
-    half = timing_of(CORES[core]).block(ADDRESS, assembled(texts[0]), b"\x51")
-    assert half.causes.total == sum(alone)
-
-
-def test_what_follows_a_branch_is_no_neighbour() -> None:
-    """Bytes behind a branch are not what runs next."""
-    texts = "ldr r0, [r1]", BACKWARDS
-    assert cycles("cortex-m4", *texts, ahead=("ldr r2, [r3]",)) == cycles("cortex-m4", *texts)
 
 
 def test_causes_and_accesses() -> None:

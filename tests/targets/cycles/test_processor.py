@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import ToolchainMissingError, UnsupportedError
-from edgekit.targets.arm_cpu.cpus import CPUS
+from edgekit.targets.arm_cpu.cpus import AARCH64, CPUS
+from edgekit.targets.arm_cpu.disassembly import disassemble
 from edgekit.targets.arm_cpu.machine import SharedMachine
 from edgekit.targets.cycles.aarch64 import timing as processor_module
 from edgekit.targets.cycles.aarch64.instructions import Instruction, described
@@ -37,16 +38,14 @@ MOV_0, MOV, RET = 0x52800001, 0x2A0103E0, 0xD65F03C0
 
 CODE = b"".join(word.to_bytes(4, "little") for word in (MOV_0, ADD, SUBS, B_NE, MOV, RET))
 START, LOOP, EXIT = 0x100, 0x104, 0x110
-
-
-def read(address: int, size: int) -> bytes:
-    return CODE[address - START : address - START + size]
+TEXTS = dict(disassemble(CODE, START, architecture=AARCH64))
 
 
 def ran(address: int, size: int, following: Mapping[int, int]) -> BlockCost:
     """A block that ran, without cycles."""
     times = sum(following.values())
-    lines = tuple(InstructionCost(address + at, "", times, None) for at in range(0, size, 4))
+    places = range(address, address + size, 4)
+    lines = tuple(InstructionCost(at, TEXTS.get(at, "nop"), times, None) for at in places)
     return BlockCost(address, size, times, None, None, lines, following)
 
 
@@ -60,7 +59,7 @@ def loop_count(rounds: int) -> Count:
 
 
 def block_of(*lines: str) -> list[Instruction]:
-    return [described(*(line.split(" ", 1) if " " in line else (line, ""))) for line in lines]
+    return [described(line) for line in lines]
 
 
 def test_who_has_a_model() -> None:
@@ -137,8 +136,8 @@ def test_two_blocks_take_twice_as_long(lines: list[str], name: str) -> None:
     assert steady_cycles(block * 2, processor) == pytest.approx(2 * cycles, abs=1 / 6)
 
 
-RET_LINE, CALL = described("ret", ""), described("blr", "x3")
-IF, FALL = described("b.ne", "#0"), described("add", "x0, x0, #1")
+RET_LINE, CALL = described("ret"), described("blr x3")
+IF, FALL = described("b.ne #0"), described("add x0, x0, #1")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_mispredictions(blocks: list[BlockCost], last: Instruction, wrong: list[
 def test_a_loop_by_hand() -> None:
     """Every block by its steady state, the end of the loop as a misprediction; sums are sums."""
     timing = ProcessorTiming(A72, None, "on purpose")
-    count = timing.modelled(loop_count(1000), read)
+    count = timing.modelled(loop_count(1000))
     assert [block.address for block in count.blocks] == [START, LOOP, EXIT]
     # Three instructions for two integer units; 999 rounds of a cycle, 14 for the end; a return.
     assert [b.cycles for b in count.blocks] == pytest.approx([3 / 2, 999 + 14, 1])
@@ -176,9 +175,9 @@ def test_a_loop_by_hand() -> None:
     assert (count.functions["g"].cycles, count.instructions) == (1, 1 + 3 * 1000 + 2)
     assert count.causes is None
     # A loop of a few rounds ends as expected.
-    few = timing.modelled(loop_count(5), read)
+    few = timing.modelled(loop_count(5))
     assert few.cycles == pytest.approx(3 / 2 + 4 + 1)
-    assert timing.modelled(loop_count(1000), read) == count
+    assert timing.modelled(loop_count(1000)) == count
 
 
 class Counting(Mca):
@@ -206,7 +205,7 @@ def test_where_cycles_come_from() -> None:
     timing = ProcessorTiming(A76, Counting("llvm-mca", "19.1.7", "neoverse-n1"))
     assert "blocks approximated" not in timing.model.what
     for rounds in (1000, 2000):
-        count = timing.modelled(loop_count(rounds), read)
+        count = timing.modelled(loop_count(rounds))
         # One misprediction of 11 cycles; the exit is approximated: a branch.
         assert count.cycles == pytest.approx(8 + 6 * (rounds - 1) + 11 + 1)
     assert Counting.asked == 3
@@ -216,7 +215,7 @@ def test_where_cycles_come_from() -> None:
     assert "1 of 3 blocks approximated" in model.what
     late = ProcessorTiming(A76, Late("llvm-mca", "19.1.7", "neoverse-n1"))
     alone = ProcessorTiming(A76, None, "on purpose")
-    assert late.modelled(loop_count(9), read) == alone.modelled(loop_count(9), read)
+    assert late.modelled(loop_count(9)) == alone.modelled(loop_count(9))
     assert "3 of 3 blocks approximated (llvm-mca: still running after 120 s)" in late.model.what
     assert alone.model.what.startswith("approximation by")
     assert "(on purpose)" in alone.model.what
@@ -294,9 +293,9 @@ def test_spread(
         for model, timings in pairs.items():
             for timing in timings:
                 # All blocks at once spare llvm-mca a start per layer.
-                timing.modelled(sum(counts, Count()), machine.emulator.code)
+                timing.modelled(sum(counts, Count()))
             for count in counts:
-                one, other = (t.modelled(count, machine.emulator.code).cycles for t in timings)
+                one, other = (t.modelled(count).cycles for t in timings)
                 assert one is not None
                 assert other is not None
                 ratios[model].append(other / one)

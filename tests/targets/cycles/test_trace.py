@@ -1,42 +1,23 @@
-"""Recording what runs: C equals Python, accesses belong to their instructions, nothing is lost."""
+"""Recording what runs: C equals Python, cut code is joined, nothing is lost."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
+import copy
 from dataclasses import replace
 
 import hypothesis
 import pytest
-import unicorn
 from hypothesis import strategies as st
-from unicorn import arm_const as arm
 
-from edgekit.errors import EdgekitError, EmulationError, ToolchainMissingError
-from edgekit.targets.board import Board, Cache
+from edgekit.errors import EdgekitError, EmulationError, InvalidBoardError
+from edgekit.targets.board import Cache
 from edgekit.targets.cores import Memory
 from edgekit.targets.cycles.trace.memory import TICKS_PER_CYCLE, MemoryTiming
 from edgekit.targets.cycles.trace.native_recorder import NativeRecorder, native_library
-from edgekit.targets.cycles.trace.recorder import Recorder, Step, TracedBlock
-from edgekit.targets.emulator import Emulator
-from edgekit.targets.image import build_image
-from edgekit.targets.target import of_board
-from edgekit.targets.tracing import BlockTrace
-from tests.support.images import (
-    EMULATED,
-    GCC,
-    emulator_of,
-    fresh_folder,
-    machine_of,
-    probe,
-    with_code,
-)
-from tests.support.traces import END, FLASH, RAM, Script, flash, memory_of, record
+from edgekit.targets.cycles.trace.recorder import Limits, Recorder, Step, TracedBlock
+from tests.support.traces import BOTH, END, FLASH, RAM, Script, flash, memory_of, record, simulated
 
-BOTH = pytest.mark.parametrize(
-    "is_native", [False, pytest.param(True, marks=pytest.mark.needs("cc"))], ids=["python", "c"]
-)
-
+FINE = flash(2, 8)
 POWERS = st.sampled_from([2, 4, 8, 16, 32])
 TICKS = st.integers(0, 5 * TICKS_PER_CYCLE)
 
@@ -74,13 +55,20 @@ def memories(draw: st.DrawFn) -> MemoryTiming:
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> Script:
-    """Random blocks in random order, with loads and stores by random instructions."""
+def scripts(draw: st.DrawFn, *, apart: bool = False) -> Script:
+    """Random blocks in random order, with loads and stores by random instructions.
+
+    Args:
+        draw: as Hypothesis gives it.
+        apart: whether no two blocks share code.
+    """
     script = Script()
     # Most addresses are near each other, so that lines and sets are met again.
     places = st.one_of(st.integers(0, 0x180), st.integers(0, 0x3200))
-    for _ in range(draw(st.integers(1, 5))):
+    for index in range(draw(st.integers(1, 5))):
         address, steps, offset = 2 * (draw(places) // 2), [], 0
+        if apart:
+            address = 0x40 * index + address % 0x10
         for width in draw(st.lists(st.sampled_from([2, 4]), min_size=1, max_size=12)):
             skipped = draw(st.one_of(st.none(), st.integers(0, TICKS_PER_CYCLE)))
             steps.append(Step(offset, width, draw(TICKS), skipped))
@@ -107,8 +95,88 @@ def scripts(draw: st.DrawFn) -> Script:
 @hypothesis.given(scripts(), memories())
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_c_equals_python(script: Script, memory: MemoryTiming) -> None:
-    """To the tick, for any code, accesses, memories and caches."""
-    assert record(script, memory, native=True) == record(script, memory)
+    """To the tick, for any code, accesses, memories and caches, in one call after another."""
+    found = []
+    for native in (False, True):
+        kept = simulated(memory, native=native)
+        calls = [record(script, kept) for _ in range(2)]
+        kept.empty()
+        found.append([*calls, record(script, kept)])
+        assert found[-1][2] == calls[0] == record(script, memory, native=native)
+    assert found[0] == found[1]
+
+
+def cut_up(script: Script, border: int) -> Script:
+    """The same script as an emulator tells it that cuts code wherever so many bytes end."""
+    found = copy.deepcopy(script)
+    found.events = []
+    for (address, size), accesses in script.events:
+        ends = [address + step.offset + step.bytes for step in script.blocks[address, size]]
+        begin = address
+        for end in ends:
+            if end // border > begin // border or end == ends[-1]:
+                own = tuple(access for access in accesses if begin <= access[0] < end)
+                found.events.append(((begin, end - begin), own))
+                if end != ends[-1]:
+                    found.cut.add((begin, end - begin))
+                begin = end
+    return found
+
+
+@pytest.mark.needs("cc")
+@hypothesis.given(scripts(apart=True), memories(), st.sampled_from([2, 4, 6, 8, 16]))
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_cut_code_is_joined(script: Script, memory: MemoryTiming, border: int) -> None:
+    """Wherever an emulator cuts it: the same blocks, edges and waiting, in C and in Python."""
+    cut = cut_up(script, border)
+    whole = record(script, memory)
+    assert record(cut, memory) == whole
+    assert record(cut, memory, native=True) == whole
+
+
+@BOTH
+def test_what_is_cut_is_asked_once(is_native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is fallen into, cut in its midst: two blocks; nothing is joined to a branch."""
+    script = Script().run(60, (2,) * 4).run(62, (2,) * 3)
+    script.events = [((60, 4), ()), ((64, 4), ()), *[((62, 2), ()), ((64, 4), ())] * 3]
+    cut, asked = {(60, 4), (62, 2)}, []
+
+    def goes_on(address: int, size: int) -> bool:
+        asked.append((address, size))
+        return (address, size) in cut
+
+    monkeypatch.setattr(script, "goes_on", goes_on)
+    traced = record(script, MemoryTiming(), native=is_native)
+    assert [(b.address, b.size, b.times, b.following) for b in traced] == [
+        (60, 8, 1, {(62, 6): 1}),
+        (62, 6, 3, {(62, 6): 2, (END, 0): 1}),
+    ]
+    assert asked == [(60, 4), (62, 2)]
+    # What runs behind a branch that is not taken is a block of its own.
+    cut.clear()
+    script.run(60, (4,)).run(64, (4,))
+    script.events = script.events[:2]
+    traced = record(script, MemoryTiming(), native=is_native)
+    assert [(b.address, b.size) for b in traced] == [(60, 4), (64, 4)]
+
+
+@BOTH
+def test_calls_share_their_memories(is_native: bool) -> None:
+    """What a call leaves in a cache the next one finds, and nothing is under way any more."""
+    line = Cache("icache", "instructions", ("flash",), 64, 32, 2)
+    kept = simulated(memory_of(flash(5, 8), caches=[line]), native=is_native)
+    script = Script().run(FLASH, (2,) * 4)
+
+    def waits() -> list[int]:
+        return [ticks // TICKS_PER_CYCLE for block in record(script, kept) for ticks in block.fetch]
+
+    assert waits() == [5, 0, 0, 0]
+    assert waits() == [0, 0, 0, 0]
+    # The rest of the line was still being read when the first call ended.
+    script.run(FLASH + 8, (2,) * 4)
+    assert waits() == [0] * 8
+    kept.empty()
+    assert waits() == [5, 0, 0, 0, 2, 0, 0, 0]
 
 
 @pytest.mark.needs("cc")
@@ -179,10 +247,13 @@ def test_stray_accesses_are_errors(is_native: bool) -> None:
         recorder = NativeRecorder(library, 10, costs=script)
     with pytest.raises(EmulationError, match="pc 0x00000040 belongs to no instruction"):
         recorder.access(64, 8, 4, False)
+    script.events = [(place, ((64, 8, 0, False),))]
+    with pytest.raises(EmulationError, match="pc 0x00000040 belongs to no instruction"):
+        record(script, MemoryTiming(), native=is_native)
 
 
 @BOTH
-@pytest.mark.parametrize("when", ["steps", "jump"])
+@pytest.mark.parametrize("when", ["goes_on", "steps", "jump"])
 def test_what_costs_raise_arrives(
     is_native: bool, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,236 +262,48 @@ def test_what_costs_raise_arrives(
     def refuse(*_: object) -> int:
         raise EdgekitError("no such instruction")
 
-    script = Script().run(64, (2,), times=3)
+    script = Script().run(64, (2,), times=3).run(66, (2,))
     monkeypatch.setattr(script, when, refuse)
     with pytest.raises(EdgekitError, match="no such instruction"):
         record(script, MemoryTiming(), native=is_native)
 
 
-@pytest.mark.needs("cc")
-def test_impossible_memories_are_refused_by_c() -> None:
-    """Shapes that a board file cannot have: no crash, no trace."""
-    library = native_library()
-    assert library is not None
-    fine = flash(2, 8)
-    for memory, cache in (
-        (replace(fine, origin=-8), None),
-        (replace(fine, bytes=0), None),
-        (replace(fine, bytes=1 << 33), None),
-        (replace(fine, line_bytes=1), None),
-        (fine, Cache("c", "data", ("flash",), 0, 8, 2)),
-        (fine, Cache("c", "data", ("flash",), 1 << 40, 8, 2)),
-    ):
-        with pytest.raises(MemoryError):
-            NativeRecorder(library, 9, memory=memory_of(memory, caches=[cache] if cache else []))
+@pytest.mark.parametrize(
+    "memory",
+    [
+        replace(FINE, origin=-8),
+        replace(FINE, bytes=0),
+        replace(FINE, bytes=1 << 33),
+        replace(FINE, line_bytes=1),
+        replace(FINE, line_bytes=None),
+        replace(FINE, wait_states=-1),
+    ],
+)
+def test_impossible_memories_are_refused(memory: Memory) -> None:
+    """Shapes that a board file cannot have."""
+    with pytest.raises(InvalidBoardError, match="flash: "):
+        memory_of(memory)
 
 
-@pytest.mark.needs("cc")
-def test_a_block_with_too_many_accesses_is_an_error() -> None:
-    """Memory is bounded: no block of a page makes so many."""
-    script = Script().run(64, (2,))
-    place, _ = script.events[0]
-    script.events = [(place, ((64, RAM, 4, False),) * ((1 << 17) + 1))]
-    with pytest.raises(EmulationError, match="more than a trace can hold"):
-        record(script, MemoryTiming(), native=True)
-
-
-ACCESSES = """
-#include <stdint.h>
-extern uint32_t ek_arena[];
-__attribute__((naked)) uint32_t probe_accesses(uint32_t a)
-{
-    __asm volatile(".syntax unified\\n"
-                   "ldr r1, 9f\\n"
-                   "push {r4-r7, lr}\\n"
-                   "1: ldr r2, [r1]\\n"
-                   "ldrb r3, [r1, #5]\\n"
-                   "stmia r1!, {r2, r3, r4}\\n"
-                   "ldmia r1!, {r5, r6, r7}\\n"
-                   "strh r2, [r1, #6]\\n"
-                   "subs r1, #24\\n"
-                   MORE
-                   "subs r0, #1\\n"
-                   "bne 1b\\n"
-                   "pop {r4-r7, pc}\\n"
-                   ".align 2\\n"
-                   "9: .word ek_arena\\n");
-}
-"""
-CONDITIONAL = r"""
-    "lsls r2, r0, #31\n"
-    "ite mi\n"
-    "ldrmi r2, [r1, #8]\n"
-    "ldrpl r2, [r1, #12]\n"
-    "ldrd r2, r3, [r1, #16]\n"
-    "ldr.w r2, [r1, #3]\n"
-    "it pl\n"
-    "strpl r2, [r1, #20]\n"
-    "ldrh r2, [r1, #2]\n"
-"""
-
-
-def accesses_of(core: str) -> Emulator:
-    """An image with :data:`ACCESSES`."""
-    more = '""' if core == "cortex-m0plus" else CONDITIONAL.replace("\n", " ")
-    source = f"#define MORE {more}\n{ACCESSES}"
-    return emulator_of(probe(source, "probe_accesses", core=core))
-
-
-@pytest.mark.parametrize("core", EMULATED)
-@pytest.mark.needs(GCC)
-def test_the_program_counter_of_an_access(core: str) -> None:
-    """What a hook of accesses reads as program counter is the instruction that made it.
-
-    A hook per instruction would make it so: there is none while it is read.
-    """
-    emulator = accesses_of(core)
-    uc = emulator._uc
-    seen: list[int] = []
-
-    def on_code(uc: unicorn.Uc, address: int, size: int, _: object) -> None:
-        seen.append(address)
-
-    def on_access(uc: unicorn.Uc, *_: object) -> None:
-        seen.append(uc.reg_read(arm.UC_ARM_REG_PC))
-
-    def observed(*hooks: tuple[int, object]) -> list[int]:
-        seen.clear()
-        added = [uc.hook_add(*hook) for hook in hooks]
-        uc.ctl_flush_tb()
-        emulator.call("probe_accesses", 5)
-        for hook in added:
-            uc.hook_del(hook)
-        uc.ctl_flush_tb()
-        return list(seen)
-
-    accesses = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE, on_access
-    instructions = observed((unicorn.UC_HOOK_CODE, on_code))
-    both = observed((unicorn.UC_HOOK_CODE, on_code), accesses)
-    # Every instruction is seen once, and again for each of its accesses, right behind.
-    made = Counter(both) - Counter(instructions)
-    assert made.total() >= 5 * 10
-    assert [pc for pc, _ in itertools.groupby(both)] == instructions
-    alone = observed(accesses)
-    assert Counter(alone) == made
-    assert [pc for pc, _ in itertools.groupby(alone)] == [
-        pc for pc, _ in itertools.groupby(pc for pc in instructions if pc in made)
-    ]
-
-
-@pytest.mark.parametrize("core", [core for core in EMULATED if core != "cortex-m0plus"])
-@pytest.mark.needs(GCC)
-def test_skipped_loads_are_told_by_the_emulator(core: str) -> None:
-    """Of two alternatives each load runs every other time; the rest of the block always does."""
-    emulator = accesses_of(core)
-    accountant = emulator._accountant
-    trace = BlockTrace(emulator._uc, 1 << 40, pc_register=arm.UC_ARM_REG_PC, costs=accountant)
-    with trace:
-        emulator.call("probe_accesses", 8)
-    skipped: Counter[str] = Counter()
-    for block in trace.blocks(END):
-        lines = accountant.block(block.address, block.size).instructions
-        for line, times in zip(lines, block.skipped, strict=True):
-            skipped[line.text.split()[0]] += times
-    assert {name: times for name, times in skipped.items() if times} == {
-        "ldrmi": 4,
-        "ldrpl": 4,
-        "strpl": 4,
-    }
-
-
-@pytest.mark.parametrize("core", EMULATED)
-@pytest.mark.needs(GCC, "cc")
-def test_hooks_in_c_and_in_python_agree(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same function on a board with slow memories: the same figures, and the same result."""
-    more = '""' if core == "cortex-m0plus" else CONDITIONAL.replace("\n", " ")
-    slow = (
-        Memory("flash", "flash", FLASH, 1 << 18, 3, 8, True),
-        Memory("ram", "ram", RAM, 1 << 16, 1, 4),
-    )
-    caches = (
-        Cache("icache", "instructions", ("flash",), 128, 16, 2),
-        Cache("dcache", "data", ("flash", "ram"), 64, 16, 2),
-    )
-    board = Board("slow", "x", "x", core, 1_000_000, slow, caches=caches, timing_source="made up")
-    image = build_image(
-        with_code(f"#define MORE {more}\n{ACCESSES}", "probe_accesses"),
-        of_board(board),
-        folder=fresh_folder(),
-    )
-    machine = machine_of(image)
-    emulator = machine.emulator
-    in_c = emulator.count("probe_accesses", 9), machine.count_run()
-    monkeypatch.setattr("edgekit.targets.tracing.native_library", lambda: None)
-    in_python = emulator.count("probe_accesses", 9), machine.count_run()
-    assert in_c == in_python
-    for count in (in_c[0][1], in_c[1]):
-        assert count.causes is not None
-        assert count.causes.fetch > 0 and count.causes.load > 0
-    assert emulator.call("probe_accesses", 9) == in_c[0][0]
+@pytest.mark.parametrize(
+    ("size", "line", "ways"), [(0, 8, 2), (64, 1, 2), (64, 8, 0), (1 << 40, 8, 2)]
+)
+def test_impossible_caches_are_refused(size: int, line: int, ways: int) -> None:
+    """No lines, lines of nothing, and more than fit a machine."""
+    with pytest.raises(InvalidBoardError, match="c: "):
+        memory_of(FINE, caches=[Cache("c", "data", ("flash",), size, line, ways)])
 
 
 @BOTH
-@pytest.mark.needs(GCC)
-def test_errors_while_counting(is_native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Faults and limits of a counted call are reported as of a plain one; costs' errors too."""
-    if not is_native:
-        monkeypatch.setattr("edgekit.targets.tracing.native_library", lambda: None)
-    source = """
-    #include <stdint.h>
-    uint32_t probe_read(uintptr_t at) { return *(volatile uint32_t *)at; }
-    void probe_write(uintptr_t at) { *(volatile uint32_t *)at = 1; }
-    void probe_jump(uintptr_t to) { ((void (*)(void))to)(); }
-    void probe_trap(void) { __builtin_trap(); }
-    void probe_hang(void) { for (;;) { } }
-    """
-    names = ("probe_read", "probe_write", "probe_jump", "probe_trap", "probe_hang")
-    image = probe(source, *names, core="cortex-m4")
-    emulator = emulator_of(image, instruction_limit=10_000)
-    for function, argument, words in (
-        ("probe_read", 0x6000_0000, "read of 0x60000000, where there is no memory"),
-        ("probe_write", 0, "write of 0x00000000, which is program memory"),
-        ("probe_jump", 0x6000_0001, "jump to 0x60000000, outside the program memory"),
-        ("probe_trap", 0, "in probe_trap"),
-        ("probe_hang", 0, r"no return in time, stopped at pc .* in probe_hang"),
-    ):
-        with pytest.raises(EmulationError, match=words):
-            emulator.count(function, argument)
-    address = emulator.symbol("ek_arena")
-    assert emulator.count("probe_read", address)[0] == emulator.call("probe_read", address)
-
-    def refuse(*_: object) -> int:
-        raise EdgekitError("no such instruction")
-
-    hanging = emulator_of(image, timeout_s=0.2)
-    with pytest.raises(EmulationError, match=r"no return in time, stopped at pc .* in probe_hang"):
-        hanging.count("probe_hang")
-    monkeypatch.setattr(emulator._accountant, "steps", refuse)
-    with pytest.raises(EdgekitError, match="no such instruction"):
-        emulator.count("probe_read", address)
-
-
-@pytest.mark.needs(GCC)
-def test_an_old_unicorn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that tells the wrong instruction of an access; counting blocks needs nothing of it."""
-    monkeypatch.setattr("edgekit.targets.tracing._VERSION", (2, 1, 3))
-    emulator = accesses_of("cortex-m4")
-    words = r"cycles need unicorn 2\.1\.4 or newer, not 2\.1\.3"
-    with pytest.raises(ToolchainMissingError, match=words):
-        emulator.count("probe_accesses", 4)
-    BlockTrace(emulator._uc, 1, pc_register=arm.UC_ARM_REG_PC)
-
-
-@pytest.mark.needs(GCC)
-def test_counting_blocks_alone() -> None:
-    """Without costs there are blocks and edges, and nothing is asked about them."""
-    emulator = accesses_of("cortex-m4")
-    traced = []
-    for is_native in (True, False):
-        trace = BlockTrace(emulator._uc, 1 << 40, pc_register=arm.UC_ARM_REG_PC, native=is_native)
-        with trace:
-            emulator.call("probe_accesses", 4)
-        traced.append(trace.blocks(END))
-    assert traced[0] == traced[1]
-    assert all(block.fetch == block.load == block.skipped == () for block in traced[0])
-    assert sum(block.times for block in traced[0]) >= 5
+@pytest.mark.parametrize("limit", ["blocks", "edges", "steps", "accesses"])
+def test_a_trace_is_bounded(is_native: bool, limit: str) -> None:
+    """One more than it may hold is an error, as many are none."""
+    loads = [(0, RAM, 4)] * 6
+    script = Script().run(64, (2,) * 3, loads=loads).run(96, (2,) * 3, loads=loads)
+    script.run(80, (2,), times=2)
+    held = {"blocks": 3, "edges": 4, "steps": 7, "accesses": 6}
+    limits = Limits(**held)
+    assert len(record(script, MemoryTiming(), native=is_native, limits=limits)) == 3
+    limits = Limits(**held | {limit: held[limit] - 1})
+    with pytest.raises(EmulationError, match="more than a trace can hold"):
+        record(script, MemoryTiming(), native=is_native, limits=limits)

@@ -142,6 +142,21 @@ static void prefetch(memory *from, uint64_t line, int64_t at)
     from->busy = from->ahead_arrival;
 }
 
+/* Read a line that is wanted at `at`; when it arrives. */
+static int64_t begin_read(memory *from, int64_t at)
+{
+    from->busy = later(from->busy, at - EK_TICKS_PER_CYCLE) + from->period;
+    return from->busy;
+}
+
+/* Store into the cache line around `address`; a line that is not there is read. */
+static void write_line(memory *to, cache *in, uint64_t address, int64_t at)
+{
+    if (!touch(in, address / in->shape.line_bytes) && to->shape.wait_ticks > 0) {
+        begin_fill(to, in, address, begin_read(to, at));
+    }
+}
+
 /* When the line around `address`, wanted at `at`, has arrived. */
 static int64_t read_line(memory *from, int side, uint64_t address, int64_t at)
 {
@@ -160,8 +175,7 @@ static int64_t read_line(memory *from, int side, uint64_t address, int64_t at)
         ready = later(at, from->ahead_arrival);
         begin_fill(from, in, address, ready);
     } else {
-        ready = later(from->busy, at - EK_TICKS_PER_CYCLE) + from->period;
-        from->busy = ready;
+        ready = begin_read(from, at);
         begin_fill(from, in, address, ready);
     }
     if (side == EK_INSTRUCTIONS) {
@@ -208,17 +222,52 @@ int64_t ek_memories_load(ek_memories *all, uint64_t address, uint64_t bytes, int
     return read_bytes(all, EK_DATA, address, bytes, now);
 }
 
-void ek_memories_store(ek_memories *all, uint64_t address, uint64_t bytes)
+void ek_memories_store(ek_memories *all, uint64_t address, uint64_t bytes, int64_t now)
 {
-    const memory *to = memory_at(all, address);
+    memory *to = memory_at(all, address);
     cache *in = to == NULL ? NULL : to->caches[EK_DATA];
     if (in == NULL) {
         return;
     }
-    const uint64_t last = (address + bytes - 1) / in->shape.line_bytes;
-    for (uint64_t line = address / in->shape.line_bytes; line <= last; line++) {
-        (void)touch(in, line);
+    const uint64_t width = in->shape.line_bytes;
+    const uint64_t last = (address + bytes - 1) / width;
+    write_line(to, in, address, now);
+    for (uint64_t line = address / width + 1; line <= last; line++) {
+        write_line(to, in, line * width, now);
     }
+}
+
+void ek_memories_settle(ek_memories *all)
+{
+    for (uint64_t i = 0; i < all->memory_count; i++) {
+        memory *each = &all->memories[i];
+        each->busy = -EK_TICKS_PER_CYCLE;
+        each->fill.into = NULL;
+        each->ahead_arrival = 0;
+    }
+}
+
+static void empty_cache(cache *it)
+{
+    const uint64_t count = it->shape.sets * it->shape.ways;
+    for (uint64_t i = 0; i < count; i++) {
+        it->lines[i] = NOWHERE;
+    }
+}
+
+void ek_memories_empty(ek_memories *all)
+{
+    for (uint64_t i = 0; i < all->cache_count; i++) {
+        empty_cache(&all->caches[i]);
+    }
+    for (uint64_t i = 0; i < all->memory_count; i++) {
+        memory *each = &all->memories[i];
+        each->ahead = NOWHERE;
+        for (int side = 0; side < EK_SIDES; side++) {
+            each->at_hand[side] = NOWHERE;
+        }
+    }
+    ek_memories_settle(all);
 }
 
 static int cache_is_possible(const ek_cache_shape *shape)
@@ -244,12 +293,8 @@ static int set_up_cache(cache *it, const ek_cache_shape *shape)
     if (!cache_is_possible(shape)) {
         return 0;
     }
-    const uint64_t count = shape->sets * shape->ways;
     it->shape = *shape;
-    it->lines = malloc((size_t)count * sizeof *it->lines);
-    for (uint64_t i = 0; it->lines != NULL && i < count; i++) {
-        it->lines[i] = NOWHERE;
-    }
+    it->lines = malloc((size_t)(shape->sets * shape->ways) * sizeof *it->lines);
     return it->lines != NULL;
 }
 
@@ -260,10 +305,7 @@ static int set_up_memory(memory *it, const ek_memory_shape *shape, ek_memories *
     }
     it->shape = *shape;
     it->period = shape->wait_ticks + EK_TICKS_PER_CYCLE;
-    it->ahead = NOWHERE;
-    it->busy = -EK_TICKS_PER_CYCLE;
     for (int side = 0; side < EK_SIDES; side++) {
-        it->at_hand[side] = NOWHERE;
         it->caches[side] = shape->caches[side] < 0 ? NULL : &all->caches[shape->caches[side]];
     }
     return 1;
@@ -290,6 +332,7 @@ ek_memories *ek_memories_create(const ek_memory_shape *memories, uint64_t memory
         ek_memories_destroy(all);
         return NULL;
     }
+    ek_memories_empty(all);
     return all;
 }
 

@@ -8,6 +8,12 @@
 
 #include <stdint.h>
 
+#if defined(__GNUC__)
+#define EXPORTED __attribute__((visibility("default")))
+#else
+#define EXPORTED
+#endif
+
 /* Time is counted in parts of a cycle: halves, thirds and quarters are whole numbers of ticks. */
 #define EK_TICKS_PER_CYCLE 12
 
@@ -33,9 +39,15 @@ typedef struct {
 typedef struct ek_memories ek_memories;
 
 /* Memories with empty caches, or NULL: a shape that cannot be, or no room. */
-ek_memories *ek_memories_create(const ek_memory_shape *memories, uint64_t memory_count,
-                                const ek_cache_shape *caches, uint64_t cache_count);
-void ek_memories_destroy(ek_memories *all);
+EXPORTED ek_memories *ek_memories_create(const ek_memory_shape *memories, uint64_t memory_count,
+                                         const ek_cache_shape *caches, uint64_t cache_count);
+EXPORTED void ek_memories_destroy(ek_memories *all);
+
+/* Forget everything. */
+EXPORTED void ek_memories_empty(ek_memories *all);
+
+/* A new call begins, at 0: what was under way has arrived. */
+void ek_memories_settle(ek_memories *all);
 
 /* When an instruction of `bytes` bytes that could issue at `now` has arrived. */
 int64_t ek_memories_fetch(ek_memories *all, uint64_t address, uint64_t bytes, int64_t now);
@@ -43,7 +55,7 @@ int64_t ek_memories_fetch(ek_memories *all, uint64_t address, uint64_t bytes, in
 /* When the data that a load wants at `now` has arrived. */
 int64_t ek_memories_load(ek_memories *all, uint64_t address, uint64_t bytes, int64_t now);
 
-/* A store: it waits for nothing, but takes its place in a cache of data. */
-void ek_memories_store(ek_memories *all, uint64_t address, uint64_t bytes);
+/* A store at `now`: it waits for nothing, but takes its place in a cache of data. */
+void ek_memories_store(ek_memories *all, uint64_t address, uint64_t bytes, int64_t now);
 
 #endif

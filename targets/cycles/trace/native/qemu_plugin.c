@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT
  *
- * A plugin of QEMU's translator that notes the blocks a microcontroller executes, each with its
- * bytes, and after each the one that ran next, apart for every layer of a network.
+ * A plugin of QEMU's translator that notes what a microcontroller executes: straight runs of code,
+ * what ran next after each, and the code's bytes, apart for every layer of a network.
  *
- * A run is cut into sections. Section 0 is what calls the layers; section i + 1 is layer i, from
+ * What runs is cut into sections. Section 0 is what calls the layers; section i + 1 is layer i, from
  * the first instruction of its function until a block of a caller begins. Layers are entered in
  * order, again and again: the order tells two layers apart that the linker gave one address.
  *
@@ -12,15 +12,12 @@
  *   layer=ADDRESS        one per layer, in order
  *   caller=BEGIN-END     half-open; one per function that calls layers
  *
- * The trace, 32-bit words in this machine's order:
- *   "EKT1", blocks, edges, layers entered, layers entered out of order
- *   blocks: address, bytes, then the bytes, padded to a word with zeros
- *   edges:  section, number of the block, address of the next block, times (low word, high word)
- *
  * Compile with EK_PLUGIN_API set to a version that the QEMU at hand accepts. Debian ships no header
  * of the interface: what is used of it is declared here, from QEMU's documentation ("QEMU TCG
  * Plugins", API).
  */
+#include "qemu_runs.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -71,23 +68,6 @@ EXPORTED int qemu_plugin_install(uint64_t plugin, const about *qemu, int count, 
 #define LONGEST_BLOCK 8192
 /* As QEMU counts; see thumb_bytes. */
 #define LONGEST_INSTRUCTION 8
-#define BUCKETS 4096
-
-typedef struct edge {
-    struct edge *next;
-    uint32_t section;
-    uint32_t following;
-    uint64_t times;
-} edge;
-
-typedef struct block {
-    struct block *next;
-    uint32_t address;
-    uint32_t bytes;
-    uint32_t number;
-    edge *edges;
-    uint8_t code[];
-} block;
 
 typedef struct {
     uint32_t begin;
@@ -104,25 +84,13 @@ static uint32_t layer_count;
 static range *callers;
 static uint32_t caller_count;
 
-static block *buckets[BUCKETS];
-static uint32_t block_count;
-static uint32_t edge_count;
-
-static block *running;
+static bool is_running;
+static uint32_t run_address;
+static uint32_t run_bytes;
 static uint32_t section;
 static uint32_t next_layer;
 static uint32_t entered;
 static uint32_t out_of_order;
-
-static void *allocate(void *old, size_t bytes)
-{
-    void *memory = realloc(old, bytes);
-    if (memory == NULL) {
-        fputs("edgekit's plugin: out of memory\n", stderr);
-        abort();
-    }
-    return memory;
-}
 
 static bool is_caller(uint32_t address)
 {
@@ -161,51 +129,22 @@ static uint32_t section_of(uint32_t address)
     return index + 1;
 }
 
-/* Count that `following` ran after the block that is running; the last used edge comes first. */
-static void note(uint32_t following)
-{
-    edge **link = &running->edges;
-    while (*link != NULL && ((*link)->section != section || (*link)->following != following)) {
-        link = &(*link)->next;
-    }
-    edge *found = *link;
-    if (found == NULL) {
-        found = allocate(NULL, sizeof *found);
-        *found = (edge){NULL, section, following, 0};
-        edge_count++;
-    } else {
-        *link = found->next;
-    }
-    found->next = running->edges;
-    running->edges = found;
-    found->times++;
-}
-
 static void on_executed(unsigned cpu, void *data)
 {
     (void)cpu;
-    block *now = data;
-    if (running != NULL) {
-        note(now->address);
+    const ek_piece *now = data;
+    const uint32_t within = section_of(now->address);
+    if (is_running && within == section && now->address == run_address + run_bytes) {
+        run_bytes += now->bytes;
+        return;
     }
-    section = section_of(now->address);
-    running = now;
-}
-
-static block *find(uint32_t address, const uint8_t *code, uint32_t bytes)
-{
-    block **bucket = &buckets[address / 2 % BUCKETS];
-    for (block *known = *bucket; known != NULL; known = known->next) {
-        if (known->address == address && known->bytes == bytes
-            && memcmp(known->code, code, bytes) == 0) {
-            return known;
-        }
+    if (is_running) {
+        ek_note_run(section, run_address, run_bytes, now->address);
     }
-    block *made = allocate(NULL, sizeof *made + bytes);
-    *made = (block){*bucket, address, bytes, block_count++, NULL};
-    memcpy(made->code, code, bytes);
-    *bucket = made;
-    return made;
+    is_running = true;
+    section = within;
+    run_address = now->address;
+    run_bytes = now->bytes;
 }
 
 /* Bytes of a Thumb instruction, which its first halfword tells. QEMU's own figure counts a halfword
@@ -235,62 +174,25 @@ static void on_translated(uint64_t plugin, struct qemu_plugin_tb *tb)
         }
         bytes += thumb_bytes(code + bytes);
     }
-    block *found = find((uint32_t)qemu_plugin_tb_vaddr(tb), code, bytes);
+    ek_piece *found = ek_piece_of((uint32_t)qemu_plugin_tb_vaddr(tb), code, bytes);
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_executed, NO_REGISTERS, found);
-}
-
-static void put(FILE *stream, uint32_t word)
-{
-    fwrite(&word, sizeof word, 1, stream);
-}
-
-static void write_trace(FILE *stream)
-{
-    block **blocks = allocate(NULL, (block_count + 1) * sizeof *blocks);
-    for (uint32_t i = 0; i < BUCKETS; i++) {
-        for (block *b = buckets[i]; b != NULL; b = b->next) {
-            blocks[b->number] = b;
-        }
-    }
-    fwrite("EKT1", 4, 1, stream);
-    put(stream, block_count);
-    put(stream, edge_count);
-    put(stream, entered);
-    put(stream, out_of_order);
-    for (uint32_t i = 0; i < block_count; i++) {
-        static const uint8_t padding[3];
-        put(stream, blocks[i]->address);
-        put(stream, blocks[i]->bytes);
-        fwrite(blocks[i]->code, 1, blocks[i]->bytes, stream);
-        fwrite(padding, 1, -blocks[i]->bytes % 4u, stream);
-    }
-    for (uint32_t i = 0; i < block_count; i++) {
-        for (const edge *e = blocks[i]->edges; e != NULL; e = e->next) {
-            put(stream, e->section);
-            put(stream, i);
-            put(stream, e->following);
-            put(stream, (uint32_t)e->times);
-            put(stream, (uint32_t)(e->times >> 32));
-        }
-    }
-    free(blocks);
 }
 
 static void on_end(uint64_t plugin, void *data)
 {
     (void)plugin;
     (void)data;
-    if (running != NULL) {
-        /* Nothing follows the last block: as if it ran on. */
-        note(running->address + running->bytes);
-        running = NULL;
+    if (is_running) {
+        /* Nothing follows the last run: as if it went on. */
+        ek_note_run(section, run_address, run_bytes, run_address + run_bytes);
+        is_running = false;
     }
     FILE *stream = fopen(trace_file, "wb");
     if (stream == NULL) {
         fprintf(stderr, "edgekit's plugin: %s: %s\n", trace_file, strerror(errno));
         return;
     }
-    write_trace(stream);
+    ek_write_runs(stream, entered, out_of_order);
     /* A file cut short is told from its length. */
     fclose(stream);
 }
@@ -312,12 +214,12 @@ static int read_argument(const char *argument)
         return 0;
     }
     if ((value = value_of(argument, "layer")) != NULL) {
-        layers = allocate(layers, (layer_count + 1) * sizeof *layers);
+        layers = ek_allocate(layers, (layer_count + 1) * sizeof *layers);
         layers[layer_count++] = (uint32_t)strtoul(value, &rest, 0);
         return *rest != '\0';
     }
     if ((value = value_of(argument, "caller")) != NULL) {
-        callers = allocate(callers, (caller_count + 1) * sizeof *callers);
+        callers = ek_allocate(callers, (caller_count + 1) * sizeof *callers);
         callers[caller_count].begin = (uint32_t)strtoul(value, &rest, 0);
         if (*rest != '-') {
             return 1;

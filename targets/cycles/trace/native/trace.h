@@ -9,12 +9,6 @@
 
 #include <stdint.h>
 
-#if defined(__GNUC__)
-#define EXPORTED __attribute__((visibility("default")))
-#else
-#define EXPORTED
-#endif
-
 /* What became of a trace. */
 enum { EK_FINE, EK_NO_ROOM, EK_NO_ANSWER, EK_STRAY_ACCESS };
 
@@ -52,6 +46,9 @@ typedef struct {
 } ek_edge;
 
 typedef struct {
+    /* Whether code that the emulator cut off ends without a branch: 1, 0, or negative: it failed.
+     * NULL: blocks are taken as they come. */
+    int64_t (*goes_on)(uint64_t address, uint64_t bytes);
     /* Gives the instructions of a block to ek_trace_describe; answers 0, else it failed. NULL:
      * blocks are only counted. */
     int64_t (*describe)(uint64_t address, uint64_t bytes);
@@ -59,6 +56,8 @@ typedef struct {
      * INT64_MIN: it failed. */
     int64_t (*jump)(uint64_t address, uint64_t bytes, uint64_t to, uint64_t to_bytes);
     uint64_t instruction_limit;
+    /* What the trace may grow to; the last is of one execution of a block. */
+    uint64_t most_blocks, most_edges, most_steps, most_accesses;
     /* Of unicorn, for the hooks; NULL without. */
     int (*read_register)(void *core, int number, void *value);
     int (*write_register)(void *core, int number, const void *value);
@@ -72,10 +71,9 @@ typedef struct {
 
 typedef struct ek_trace ek_trace;
 
-/* An empty trace, or NULL: a memory or cache that cannot be, or no room. */
-EXPORTED ek_trace *ek_trace_create(const ek_owner *owner, const ek_memory_shape *memories,
-                                   uint64_t memory_count, const ek_cache_shape *caches,
-                                   uint64_t cache_count);
+/* An empty trace on memories as the call before left them, which stay the caller's and as long as
+ * the trace; NULL: no room. */
+EXPORTED ek_trace *ek_trace_create(const ek_owner *owner, ek_memories *memories);
 EXPORTED void ek_trace_destroy(ek_trace *it);
 const ek_owner *ek_trace_owner(const ek_trace *it);
 
@@ -83,7 +81,7 @@ const ek_owner *ek_trace_owner(const ek_trace *it);
  * where there is no room. */
 EXPORTED int64_t ek_trace_describe(ek_trace *it, const ek_step *steps, uint64_t count);
 
-/* A block begins. Returns 0 when the core is to stop. */
+/* Code of the emulator's begins: a block, or the rest of one. Returns 0 when the core is to stop. */
 EXPORTED int64_t ek_trace_block(ek_trace *it, uint64_t address, uint64_t bytes);
 
 /* The block that runs makes an access, by the instruction at `pc`. Returns as ek_trace_block. */
