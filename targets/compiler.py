@@ -207,6 +207,49 @@ def _first_line(command: Sequence[str]) -> str:
     return run_tool(command, Path.cwd()).splitlines()[0]
 
 
+class ToolTimeoutError(EdgekitError):
+    """A tool did not end in time."""
+
+
+def finished(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    text: str | None = None,
+    timeout_s: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a tool to its end, whatever comes of it.
+
+    Args:
+        command: path and arguments.
+        folder: that it runs in; None for this process's.
+        text: that it reads from standard input; None for what this process has there.
+        timeout_s: that it may take; None for five minutes.
+
+    Raises:
+        ToolTimeoutError: it took longer.
+        ToolchainMissingError: it is gone, or cannot be run.
+    """
+    limit = TIMEOUT_S if timeout_s is None else timeout_s
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=clean_environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=limit,
+            check=False,
+        )
+    except OSError as error:
+        reason = "not found" if isinstance(error, FileNotFoundError) else error.strerror
+        raise ToolchainMissingError(f"{command[0]}: {reason}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolTimeoutError(f"{command[0]}: still running after {limit} s") from error
+
+
 def run_tool(command: Sequence[str], folder: Path) -> str:
     """Run a compiler or linker in `folder`; returns what it printed.
 
@@ -214,21 +257,7 @@ def run_tool(command: Sequence[str], folder: Path) -> str:
         EdgekitError: it failed or took longer than five minutes.
         ToolchainMissingError: it is gone.
     """
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise ToolchainMissingError(f"{command[0]}: not found") from error
-    except subprocess.TimeoutExpired as error:
-        raise EdgekitError(f"{command[0]}: still running after {TIMEOUT_S} s") from error
+    done = finished(command, folder=folder)
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip()
         raise EdgekitError(f"{Path(command[0]).name} failed ({done.returncode}):\n{words}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
-from edgekit.targets.compiler import clean_environment
+from edgekit.targets.compiler import ToolTimeoutError, finished
 from edgekit.targets.cycles.aarch64.processors import Processor
 
 PACKAGE = "llvm-19 (Debian, Ubuntu)"
@@ -188,20 +187,9 @@ def _simulated(command: str, cpu: str, text: str, rounds: int) -> Any:
 
 def _run(command: Sequence[str], text: str) -> str:
     try:
-        done = subprocess.run(
-            command,
-            input=text,
-            env=clean_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except OSError as error:
-        raise ToolchainMissingError(f"{command[0]}: {error.strerror}") from error
-    except subprocess.TimeoutExpired as error:
-        raise McaError(f"{command[0]}: still running after {TIMEOUT_S} s") from error
+        done = finished(command, text=text, timeout_s=TIMEOUT_S)
+    except ToolTimeoutError as error:
+        raise McaError(str(error)) from error
     if done.returncode != 0:
         raise _SpoiledError(f"{command[0]} failed ({done.returncode}): {done.stderr.strip()}")
     return done.stdout

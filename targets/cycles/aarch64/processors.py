@@ -88,10 +88,7 @@ class Processor:
 FORESEEN_ROUNDS = 8
 """Loops of up to so many rounds on average end as expected. Ours: the direction is predicted from
 global history (Cortex-A72 TRM, 100095_0002, 6.5), which foresees the end of a short loop; no manual
-says of how short a one. Compared with simulated gshare predictors without aliasing, on the four
-int8 networks of MLPerf Tiny built for the A72, on random inputs, layer by layer: 202 thousand
-mispredictions by the rule, 276 with 10 bits of history, 214 with 16, 199 with 24; 423 if no end of
-a loop were foreseen."""
+says of how short a one."""
 
 _A53_UNITS = MappingProxyType(
     {"integer": 2, "multiply": 1, "divide": 1, "memory": 1, "branch": 1, "vector": 1, "float": 1}

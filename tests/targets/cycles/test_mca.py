@@ -123,7 +123,7 @@ def test_no_end_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(McaError, match=r"still running after 0\.3 s"):
         Mca(str(slow), "19.1.7", "cortex-a72").cycles([["nop"]])
     slow.unlink()
-    with pytest.raises(ToolchainMissingError, match="llvm-mca: No such file"):
+    with pytest.raises(ToolchainMissingError, match="llvm-mca: not found"):
         Mca(str(slow), "19.1.7", "cortex-a72").cycles([["nop"]])
 
 
