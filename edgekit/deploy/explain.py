@@ -229,8 +229,12 @@ def tracing_device(target: Target, wanted: str | None) -> str:
     able = tracing_devices(target)
     if wanted in able or (wanted is None and able):
         return wanted or able[0]
-    words = (
-        f"of {target.name} {', '.join(able)} can" if able else f"{target.name} has none that can"
+    if able:
+        raise UnsupportedError(
+            f"device {wanted} cannot tell what single instructions cost; "
+            f"of {target.name} {', '.join(able)} can"
+        )
+    raise UnsupportedError(
+        f"nothing tells what single instructions cost on {target.name}; export for a "
+        "microcontroller, or for an ARM computer that is emulated"
     )
-    asked = "a device" if wanted is None else f"device {wanted}"
-    raise UnsupportedError(f"{asked} cannot tell what single instructions cost; {words}")
