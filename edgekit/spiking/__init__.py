@@ -1,0 +1,1 @@
+"""Spiking networks: Legendre memory units, snnTorch and NIR in, a Model out."""

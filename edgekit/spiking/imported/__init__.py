@@ -1,0 +1,1 @@
+"""Networks of snnTorch neurons in."""

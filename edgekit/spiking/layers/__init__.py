@@ -1,0 +1,1 @@
+"""Trainable layers on snnTorch neurons."""
