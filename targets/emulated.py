@@ -65,6 +65,7 @@ class CalledMachine:
         self._library = library
         self._caller = caller
         self._arena = arena
+        self._state = state
         self._context = context
         self._build = build
         code = caller.call(library.symbol("init"), context, arena, state, weights)
@@ -99,23 +100,28 @@ class CalledMachine:
         """Like :meth:`layer`, with what it cost."""
         return self._count(self._library.layers[index].symbol)
 
+    def count_carry(self) -> Count:
+        """Keep the state for the next step, which the layers leave undone, with what it cost."""
+        return self._count(self._library.symbol("carry"))
+
     def stack_bytes(self) -> int:
         """Like :meth:`run`; returns the bytes of stack that it used at its deepest."""
         return self._caller.stack_bytes(self._library.symbol("run"), self._context)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from the arena."""
-        assert 0 <= offset <= self._library.arena_bytes - size
-        return self._caller.read(self._arena + offset, size)
+        """Bytes from the arena or the state."""
+        return self._caller.read(self._address(offset, size), size)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Bytes into the arena."""
-        assert 0 <= offset <= self._library.arena_bytes - len(data)
-        self._caller.write(self._arena + offset, data)
+        """Bytes into the arena or the state."""
+        self._caller.write(self._address(offset, len(data)), data)
 
     def close(self) -> None:
         """Release the emulated memories."""
         self._caller.close()
+
+    def _address(self, offset: int, size: int) -> int:
+        return self._library.address(offset, size, arena=self._arena, state=self._state)
 
     def _count(self, function: str) -> Count:
         _, count = self._caller.count(function, self._context)

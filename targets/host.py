@@ -129,7 +129,7 @@ class LoadedMachine:
         self._build = build
         alignment = library.arena_alignment
         self._arena, self._arena_address = _aligned(library.arena_bytes, alignment)
-        self._state, state_address = _aligned(library.state_bytes, alignment)
+        self._state, self._state_address = _aligned(library.state_bytes, alignment)
         self._context = (ctypes.c_void_p * 4)()
         self._weights, weights_address = (None, None)
         if weights is not None:
@@ -137,7 +137,7 @@ class LoadedMachine:
             ctypes.memmove(weights_address, weights, len(weights))
         init = self._function("init")
         init.argtypes = [ctypes.c_void_p] * 4
-        code = init(self._context, self._arena_address, state_address, weights_address)
+        code = init(self._context, self._arena_address, self._state_address, weights_address)
         assert code == 0, f"init answered {code}"
         self._step, self._run, self._reset = map(self._function, ("step", "run", "reset"))
         self._layers = [self._code[layer.symbol] for layer in library.layers]
@@ -167,17 +167,19 @@ class LoadedMachine:
         self._layers[index](self._context)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from the arena."""
-        assert 0 <= offset and offset + size <= self._library.arena_bytes
-        return ctypes.string_at(self._arena_address + offset, size)
+        """Bytes from the arena or the state."""
+        return ctypes.string_at(self._address(offset, size), size)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Bytes into the arena."""
-        assert 0 <= offset and offset + len(data) <= self._library.arena_bytes
-        ctypes.memmove(self._arena_address + offset, data, len(data))
+        """Bytes into the arena or the state."""
+        ctypes.memmove(self._address(offset, len(data)), data, len(data))
 
     def close(self) -> None:
         """Nothing: the code stays loaded until the process ends."""
+
+    def _address(self, offset: int, size: int) -> int:
+        arena, state = self._arena_address, self._state_address
+        return self._library.address(offset, size, arena=arena, state=state)
 
 
 class HostMachine(LoadedMachine):

@@ -11,6 +11,9 @@ The C side, guaranteed by emission for a prefix ``kws_``::
     int  kws_step(kws_context *ctx);
     void kws_reset(kws_context *ctx);
     void kws_layer_<i>(const kws_context *ctx); one per layer, in execution order
+    void kws_carry(const kws_context *ctx);     with state: what a step does behind its layers,
+                                                copies what they have not written in place
+    int  kws_run_window(kws_context *ctx, ...); where windows were asked for; samples of each input
     int  kws_weights_intact(const kws_context *ctx);
 
 ``weights`` is NULL for the constants built into the library; ``state`` may be NULL when there is
@@ -77,6 +80,7 @@ class Library:
         inputs: in the model's order.
         outputs: in the model's order.
         layers: in execution order.
+        steps: of a window, where there is a function that runs one; None for none.
 
     >>> library = Library("sum", "sum_", {"sum.h": "", "sum.c": ""}, 8, 4, 0, 0, (), (), ())
     >>> library.header, library.macro("ARENA_BYTES"), library.sources, library.include_folders
@@ -93,6 +97,7 @@ class Library:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     layers: tuple[Layer, ...]
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         assert re.fullmatch(r"[A-Za-z0-9_.-]+", self.name), self.name
@@ -109,6 +114,23 @@ class Library:
     def ports(self) -> tuple[Port, ...]:
         """Inputs, then outputs."""
         return self.inputs + self.outputs
+
+    def address(self, offset: int, size: int, *, arena: int, state: int) -> int:
+        """Address of bytes in the memory of an instance: its arena, then its state.
+
+        Args:
+            offset: in the arena or, from its size on, in the state.
+            size: of the bytes, all in one of them.
+            arena: address of the arena.
+            state: address of the state.
+        """
+        assert offset >= 0
+        if offset < self.arena_bytes:
+            assert offset + size <= self.arena_bytes
+            return arena + offset
+        within = offset - self.arena_bytes
+        assert within + size <= self.state_bytes
+        return state + within
 
     @property
     def header(self) -> str:

@@ -30,7 +30,10 @@ class Build:
 
 
 class Machine(Protocol):
-    """A library, initialised, on something that runs it. Offsets count from the arena's start."""
+    """A library, initialised, on something that runs it.
+
+    Offsets count from the arena's start; from the arena's size on they are the state's.
+    """
 
     @property
     def build(self) -> Build | None:
@@ -49,10 +52,10 @@ class Machine(Protocol):
         """Run one layer on what the arena holds."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from the arena."""
+        """Bytes from the arena or the state."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Bytes into the arena."""
+        """Bytes into the arena or the state."""
 
     def close(self) -> None:
         """Release what the machine holds."""
@@ -66,6 +69,13 @@ class CountingMachine(Machine, Protocol):
         """Like :meth:`Machine.layer`; returns what it took.
 
         What it leaves in caches the next layer finds there, until :meth:`Machine.reset`.
+        """
+
+    def count_carry(self) -> Count:
+        """Keep the state for the next step, as :meth:`Machine.step` does behind the layers.
+
+        What these write over the state itself needs nothing more. For libraries with state; returns
+        what it took.
         """
 
     def stack_bytes(self) -> int:

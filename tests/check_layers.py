@@ -45,6 +45,7 @@ HOMES = {
         "edgekit.zoo",
     ),
     "snntorch": ("edgekit.spiking.imported", "edgekit.spiking.layers"),
+    "h5py": ("edgekit.spiking.nir",),
     "nir": ("edgekit.spiking.nir",),
     "torchao": ("edgekit.model.capture",),
     "brevitas": ("edgekit.quantize.training",),

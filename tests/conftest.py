@@ -82,7 +82,10 @@ TOOLS = {
     "brevitas": (lambda: _module("brevitas"), "pip install brevitas"),
     "torchao": (lambda: _module("torchao"), "pip install torchao"),
     "sklearn": (lambda: _module("sklearn"), "pip install scikit-learn"),
+    "nir": (lambda: _module("nir"), "pip install nir"),
+    "nirtorch": (lambda: _module("nirtorch"), "pip install nirtorch"),
     "safetensors": (lambda: _module("safetensors"), "pip install safetensors"),
+    "snntorch": (lambda: _module("snntorch"), "pip install snntorch"),
     "jsonschema": (lambda: _module("jsonschema"), "pip install jsonschema"),
     "polygraphy": (
         lambda: _module("polygraphy") and _module("onnx_graphsurgeon"),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import InvalidDataError, InvalidModelError
 from edgekit.formats import ELEMENTS, FACTORS, Coded, Element, FactorName, Format
-from edgekit.model.domain import DEQUANTIZERS, DOMAIN, FUNCTIONS, VERSION
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN, FUNCTIONS, NEURONS, VERSION
 from edgekit.model.geometry import check
 from edgekit.model.nodes import (
     Array,
@@ -43,6 +43,7 @@ INPUTS = ("packed", "levels", "scale", "factor_codes", "factor_levels")
 """Names of the node's inputs, in order."""
 
 _QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
+_QUANTIZERS = FUNCTIONS.keys() - set(NEURONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def is_dequantizer(node: onnx_ir.Node | None) -> bool:
 def is_quantized(graph: onnx_ir.Graph) -> bool:
     """Whether any node quantises activations or holds quantised weights."""
     return any(
-        is_op(node, *_QUANTIZING) or (node.domain == DOMAIN and node.op_type in FUNCTIONS)
+        is_op(node, *_QUANTIZING) or (node.domain == DOMAIN and node.op_type in _QUANTIZERS)
         for node in graph
     )
 

@@ -7,6 +7,8 @@ of :data:`FUNCTIONS` and a pass or a lowering that knows it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import onnx
 import onnx.parser
 import onnx_ir
@@ -144,6 +146,64 @@ FUNCTIONS: dict[str, str] = {
             y = Mul (codes, scale)
         }
     """,
+    # One step of leaky integrate-and-fire neurons, in snnTorch's order of operations. The old
+    # membrane decides the reset, the new one the spike, both strictly above the threshold. `reset`
+    # 0 subtracts the threshold from the new membrane, 1 makes the old one 0, 2 does nothing; only 0
+    # reads the threshold as a number, so that an integrator that never spikes has an infinite one.
+    # beta in 0…1 and threshold broadcast against current.
+    "Leaky": """
+        Leaky <reset: int = 0>
+            (current, membrane, beta, threshold) => (spikes, next_membrane)
+        {
+            mode = Constant <value_int: int = @reset> ()
+            subtract_mode = Constant <value_int = 0> ()
+            zero_mode = Constant <value_int = 1> ()
+            subtracts = Equal (mode, subtract_mode)
+            zeroes = Equal (mode, zero_mode)
+            nothing = Constant <value_float = 0.0> ()
+            one = Constant <value_float = 1.0> ()
+            fired = Greater (membrane, threshold)
+            fired_number = Cast <to: int = 1> (fired)
+            cleared = Where (zeroes, fired_number, nothing)
+            left = Sub (one, cleared)
+            held = Mul (left, membrane)
+            decayed = Mul (beta, held)
+            raised = Add (decayed, current)
+            fired_threshold = Mul (fired_number, threshold)
+            taken = Where (subtracts, fired_threshold, nothing)
+            next_membrane = Sub (raised, taken)
+            fires = Greater (next_membrane, threshold)
+            spikes = Cast <to: int = 1> (fires)
+        }
+    """,
+    # As Leaky, with a synaptic current that decays by `alpha` in front of the membrane. `reset` 1
+    # makes the new membrane 0, what arrives in that step is lost; the synaptic current stays.
+    "Synaptic": """
+        Synaptic <reset: int = 0>
+            (current, synaptic, membrane, alpha, beta, threshold)
+            => (spikes, next_synaptic, next_membrane)
+        {
+            mode = Constant <value_int: int = @reset> ()
+            subtract_mode = Constant <value_int = 0> ()
+            zero_mode = Constant <value_int = 1> ()
+            subtracts = Equal (mode, subtract_mode)
+            zeroes = Equal (mode, zero_mode)
+            nothing = Constant <value_float = 0.0> ()
+            fired = Greater (membrane, threshold)
+            fired_number = Cast <to: int = 1> (fired)
+            decayed_synaptic = Mul (alpha, synaptic)
+            next_synaptic = Add (decayed_synaptic, current)
+            decayed = Mul (beta, membrane)
+            raised = Add (decayed, next_synaptic)
+            fired_threshold = Mul (fired_number, threshold)
+            fired_membrane = Mul (fired_number, raised)
+            cleared = Where (zeroes, fired_membrane, nothing)
+            taken = Where (subtracts, fired_threshold, cleared)
+            next_membrane = Sub (raised, taken)
+            fires = Greater (next_membrane, threshold)
+            spikes = Cast <to: int = 1> (fires)
+        }
+    """,
     # Two levels, ± one scale (float32, one element); 0 counts as positive.
     "Binarize": """
         Binarize (x, scale) => (y)
@@ -156,6 +216,13 @@ FUNCTIONS: dict[str, str] = {
     """,
 }
 """Definitions in ONNX's text form, by operator, without their header."""
+
+RESETS: tuple[Literal["subtract", "zero", "none"], ...] = ("subtract", "zero", "none")
+"""What a neuron does after a spike, by the number that `reset` of Leaky and Synaptic has for it;
+snnTorch's names and numbers."""
+
+NEURONS = ("Leaky", "Synaptic")
+"""Operators that are spiking neurons; their first output is spikes, their last one membranes."""
 
 DEQUANTIZERS = ("DequantizeBits", "DequantizeTrits")
 """Operators that weights stand behind; :mod:`edgekit.model.coded` reads and writes their inputs."""

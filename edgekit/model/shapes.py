@@ -14,7 +14,7 @@ import onnx_ir
 from onnx_ir import DataType
 
 from edgekit.model import geometry
-from edgekit.model.domain import DEQUANTIZERS, DOMAIN
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN, NEURONS
 from edgekit.model.geometry import check, check_supported
 from edgekit.model.model import MAX_ELEMENTS
 from edgekit.model.nodes import (
@@ -114,6 +114,27 @@ def _same(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
 @_rule("QuantizeDequantize", "DynamicQuantizeDequantize", "Binarize", domain=DOMAIN)
 def _same_float(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
     return [shapes[0]]
+
+
+@_rule(*NEURONS, domain=DOMAIN)
+def _neurons(node: onnx_ir.Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
+    """Currents, states and spikes have one shape; decays and thresholds broadcast to it."""
+    current, count = shapes[0], 3 if node.op_type == "Synaptic" else 2
+    check(
+        (len(node.inputs), len(node.outputs)) == (2 * count, count),
+        node,
+        f"has {len(node.inputs)} inputs and {len(node.outputs)} outputs, must have {2 * count} "
+        f"and {count}",
+    )
+    for shape in shapes[1:count]:
+        check(shape == current, node, f"a state is {list(shape)}, its current {list(current)}")
+    for shape in shapes[count:]:
+        check(
+            geometry.broadcast(node, current, shape) == current,
+            node,
+            f"a decay or threshold is {list(shape)}, must broadcast to {list(current)}",
+        )
+    return [current] * count
 
 
 @_rule(*DEQUANTIZERS, domain=DOMAIN)

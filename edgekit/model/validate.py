@@ -5,7 +5,8 @@
 2. The standard opset is imported in a supported version.
 3. Inputs are dense tensors.
 4. Every stored tensor holds exactly the elements that its shape declares.
-5. No stored number is NaN; infinity only as a bound or a padding value.
+5. No stored number is NaN; infinity only as a bound, a padding value, or the threshold of neurons
+   that never spike.
 
 The rules hold for the main graph and for the bodies of local functions. Nodes with sub-graphs are
 refused later, as unsupported operators.
@@ -24,6 +25,7 @@ from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-un
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from edgekit.errors import InvalidModelError, UnsupportedError
+from edgekit.model.domain import NEURONS
 from edgekit.model.model import MAX_OPSET, MIN_OPSET
 from edgekit.model.third_party import third_party
 
@@ -32,7 +34,7 @@ _MAX_EXPANDED_NODES = 100_000
 
 _TYPED_FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 
-_INFINITY_ALLOWED = frozenset({"Clip", "Pad", "Max", "Min", "Where"})
+_INFINITY_ALLOWED = frozenset({"Clip", "Pad", "Max", "Min", "Where", *NEURONS})
 
 
 def check_structure(proto: onnx.ModelProto, where: str) -> None:

@@ -9,6 +9,9 @@ length is the peak (optimal where the search ends within :data:`MAX_STATES` and
 :data:`MAX_CANDIDATES`, else the source's order). Offsets come from three greedy packings and an
 exact search of at most :data:`MAX_PACKING_STEPS`; the plan carries the lower bound, so that a gap
 is visible. Limits count work, never time: a Program has the same plan on every machine.
+
+State lies outside the arena. What :mod:`~edgekit.program.state` finds to be written there has no
+buffer, and stays so: in every order, operations that read such a state come before the new value.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ import heapq
 import struct
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgekit.program.ir import Operation, Program
+from edgekit.program.state import readers_of_state, updates_in_place
 
 MAX_STATES = 4_000
 """Sets of executed operations that the order search may visit."""
@@ -64,6 +68,8 @@ class MemoryPlan:
         arena_bytes: size of the arena.
         peak_bytes: largest sum of live bytes in any step: no plan for this order can be smaller.
         alignment: of every offset.
+        in_state: tensors without a buffer, as an operation writes them over a state: the state's
+            `read` by tensor.
     """
 
     buffers: tuple[Buffer, ...]
@@ -71,12 +77,13 @@ class MemoryPlan:
     arena_bytes: int
     peak_bytes: int
     alignment: int = ALIGNMENT
+    in_state: Mapping[str, str] = field(default_factory=dict)
 
     def offset(self, tensor: str) -> int:
         """Offset of a computed or fed tensor.
 
         Raises:
-            KeyError: the tensor is constant, state, or not of the Program.
+            KeyError: the tensor is constant, in the state, or not of the Program.
         """
         for buffer in self.buffers:
             if tensor in buffer.tensors:
@@ -124,7 +131,8 @@ class _Graph:
         self.root = aliases(program)
         self.index = {op.name: i for i, op in enumerate(program.operations)}
         self.readers: dict[str, int] = {}
-        state = {s.read for s in program.state}
+        self.in_state = updates_in_place(program, self.root)
+        state = {s.read for s in program.state} | self.in_state.keys()
         self.planned = {
             name
             for name, tensor in program.tensors.items()
@@ -144,11 +152,12 @@ class _Graph:
 
     def overwritable(self, op: Operation, done: int) -> str | None:
         """The root that `op`'s first output may be written over once `done` have run."""
-        if op.operator.alias:
+        if op.outputs[0] not in self.planned:
             return None
         out = self.program.tensors[op.outputs[0]]
         finished = done | 1 << self.index[op.name]
-        for position in op.operator.in_place:
+        allowed = op.operator.overwritten(0)
+        for position in allowed:
             name = op.inputs[position] if position < len(op.inputs) else None
             if name is None:
                 continue
@@ -157,17 +166,16 @@ class _Graph:
                 root in self.planned
                 and self.program.tensors[name].type == out.type
                 and not self.waits(root, finished)
-                and not self._read_otherwise(op, position, root)
+                and not self._read_otherwise(op, allowed, root)
             ):
                 return root
         return None
 
-    def _read_otherwise(self, op: Operation, position: int, root: str) -> bool:
+    def _read_otherwise(self, op: Operation, allowed: tuple[int, ...], root: str) -> bool:
         """Whether `op` reads the same bytes through an input that it may not overwrite."""
         return any(
-            name is not None and self.root[name] == root and i not in op.operator.in_place
+            name is not None and self.root[name] == root and i not in allowed
             for i, name in enumerate(op.inputs)
-            if i != position
         )
 
 
@@ -177,6 +185,11 @@ def _best_order(program: Program, scratch: Mapping[str, int]) -> tuple[Operation
     operations = program.operations
     producer = {name: i for i, op in enumerate(operations) for name in op.outputs}
     needs = [_as_set(producer[n] for n in op.present_inputs if n in producer) for op in operations]
+    readers = readers_of_state(program, graph.root)
+    for write, read in graph.in_state.items():
+        needs[producer[write]] |= _as_set(
+            graph.index[op.name] for op in readers[read] if write not in op.outputs
+        )
     followers: list[list[int]] = [[] for _ in operations]
     for i, needed in enumerate(needs):
         for j in _members(needed):
@@ -279,7 +292,7 @@ def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> Memo
                 use(graph.root[name], step)
         over = graph.overwritable(op, (1 << step) - 1)
         for position, name in enumerate(op.outputs):
-            if graph.root[name] != name:
+            if name not in graph.planned:
                 continue
             if over is not None and position == 0:
                 owner[name] = owner[over]
@@ -315,6 +328,7 @@ def allocate(program: Program, scratch: Mapping[str, int] | None = None) -> Memo
         scratch=dict(zip(keys[count:], placed[count:], strict=True)),
         arena_bytes=arena,
         peak_bytes=peak_bytes(sizes, spans),
+        in_state=graph.in_state,
     )
 
 

@@ -14,6 +14,7 @@ Rules:
    is no reshape of state (all states change at once, after the step).
 9. Coded weights, their factors and their integer bias are constants, hold nothing that their
    formats cannot, and no total can overflow its accumulator or its requantisation.
+10. Operators that ask for constant inputs, or for values within bounds, have them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgekit.errors import InvalidModelError
-from edgekit.program.ir import Boundary, Operation, Program
+from edgekit.program.ir import Array, Boundary, Operation, Program
 from edgekit.program.operators.base import OPERATORS, OperatorError
 from edgekit.program.operators.coding import Coding, constants_problem
 from edgekit.program.plan import aliases
@@ -114,11 +115,19 @@ def _operation(program: Program, op: Operation) -> Iterator[str]:
     if inferred != declared:
         yield f"{op.name}: {operator.name} gives {inferred}, declared {declared}"
         return
+    problem = operator.constants_problem(_constants(program, op))
     coding = getattr(operator, "coding", None)
-    if isinstance(coding, Coding):
+    if problem is None and isinstance(coding, Coding):
         problem = _coded_problem(program, op, coding)
-        if problem:
-            yield f"{op.name}: {operator.name}: {problem}"
+    if problem:
+        yield f"{op.name}: {operator.name}: {problem}"
+
+
+def _constants(program: Program, op: Operation) -> dict[str, Array]:
+    """The constant inputs of an operation, by name of the operator's input."""
+    pairs = zip(op.operator.inputs, op.inputs, strict=False)
+    tensors = ((port, program.tensors[name]) for port, name in pairs if name is not None)
+    return {port.rstrip("?*"): t.data for port, t in tensors if t.data is not None}
 
 
 def _coded_problem(program: Program, op: Operation, coding: Coding) -> str | None:

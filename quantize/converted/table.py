@@ -25,6 +25,19 @@ from edgekit.program.operators.movement import ResizeNearest
 from edgekit.program.operators.normalization import LayerNorm, Softmax
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D
 from edgekit.program.operators.recurrent import Gru, Lstm
+from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
+from edgekit.program.operators.spiking_values import (
+    SpikeCount,
+    SpikeMaxPool2D,
+    SpikeSumPool2D,
+    SpikeValues,
+)
+from edgekit.program.operators.spiking_weighted import (
+    CurrentConv2D,
+    CurrentDense,
+    SpikeConv2D,
+    SpikeDense,
+)
 
 Inputs = list[Tensor | None]
 Executor = Callable[[Any, Inputs], tuple[Tensor, ...] | None]
@@ -49,7 +62,8 @@ class Batching(Enum):
     """How a reference, which knows no samples, is given several.
 
     ROWS: it works along the last axis, or on single elements: it takes any axes in front.
-    IMAGES: its first axis counts images, which do not touch each other: samples become images.
+    IMAGES: the first axis of every tensor that differs counts images, or populations of neurons,
+        which do not touch each other: samples become images.
     SEQUENCES: likewise the second axis of x, behind the steps, and the first of the states.
     SINGLY: one sample after the other.
     """
@@ -65,11 +79,14 @@ BATCHING: dict[type[Operator], Batching] = {
     **dict.fromkeys((FullyConnected, LayerNorm, Softmax), Batching.ROWS),
     **dict.fromkeys((Conv2D, DepthwiseConv2D, TransposeConv2D), Batching.IMAGES),
     **dict.fromkeys((AvgPool2D, MaxPool2D, ResizeNearest), Batching.IMAGES),
+    **dict.fromkeys((CurrentConv2D, CurrentDense, SpikeConv2D, SpikeDense), Batching.IMAGES),
+    **dict.fromkeys((SpikeCount, SpikeMaxPool2D, SpikeSumPool2D, SpikeValues), Batching.IMAGES),
+    **dict.fromkeys((Leaky, Synaptic), Batching.IMAGES),
     **dict.fromkeys((Lstm, Gru), Batching.SEQUENCES),
 }
 """Operators whose references take all samples at once; others, users' own among them, do not."""
 
-SAMPLED = ("x", "residual", "h", "c")
+SAMPLED = ("x", "residual", "h", "c", "s", "acc", "u", "i", "count")
 """Inputs that may differ from sample to sample where a reference takes all samples at once."""
 
 
@@ -89,6 +106,7 @@ def referred(operator: Operator, inputs: Inputs) -> tuple[Tensor, ...]:
     """The same by the operator's NumPy reference."""
     samples = max((len(x) for x in inputs if x is not None), default=1)
     names = [name.rstrip("?*") for name in operator.inputs]
+    names += names[-1:] * (len(inputs) - len(names))  # of the last there may be any number
     arrays = [None if x is None else x.cpu().numpy() for x in inputs]
     batching = BATCHING.get(type(operator), Batching.SINGLY)
     shared = [a is None or len(a) == 1 for a in arrays]

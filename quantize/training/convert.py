@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from edgekit.errors import UnsupportedError, UsageError
@@ -16,7 +18,11 @@ from edgekit.quantize.training.recurrent import encode_recurrent_weights
 
 
 def convert(
-    prepared: nn.Module, *, example_inputs: object = None, allow_fallback: bool = False
+    prepared: nn.Module,
+    *,
+    example_inputs: object = None,
+    allow_fallback: bool = False,
+    state: Mapping[str, str] | None = None,
 ) -> ConvertedModule:
     """Freeze a trained network, capture it as a Model and lower that to an integer Program.
 
@@ -28,6 +34,8 @@ def convert(
             Brevitas layers need one.
         allow_fallback: let parts stay in float32, and weights that no kernel reads packed be
             stored unpacked.
+        state: inputs that carry state, each with the output that becomes its next value: where
+            what was prepared is one step of a network.
 
     Returns:
         A module whose results are the device's, to the bit; ``edgekit.export`` deploys it.
@@ -43,7 +51,8 @@ def convert(
             raise UsageError(f"{type(prepared).__name__} has Brevitas layers: give example_inputs")
         plain = from_brevitas(prepared, example_inputs, allow_fallback=allow_fallback)
         model = capture(plain, example_inputs, name=type(prepared).__name__)
-        return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
+        program = lower(model, allow_fallback=allow_fallback, state=state)
+        return ConvertedModule(model, program)
     source = prepared_of(prepared)
     problems = deployment_problems(source, source.plan)
     if problems and not allow_fallback:
@@ -55,4 +64,5 @@ def convert(
     example = source.example if example_inputs is None else example_inputs
     model = capture(freeze(source), example, name=type(source).__name__)
     model = encode_recurrent_weights(model)
-    return ConvertedModule(model, lower(model, allow_fallback=allow_fallback))
+    program = lower(model, allow_fallback=allow_fallback, state=state)
+    return ConvertedModule(model, program)

@@ -113,7 +113,9 @@ def build_shared(
 
 def exports(library: Library) -> list[str]:
     """The functions of a library's header."""
-    functions = ("init", "run", "step", "reset", "weights_intact")
+    functions: tuple[str, ...] = ("init", "run", "step", "reset", "weights_intact")
+    functions += ("carry",) if library.state_bytes else ()
+    functions += ("run_window",) if library.steps is not None else ()
     return [*map(library.symbol, functions), *(layer.symbol for layer in library.layers)]
 
 

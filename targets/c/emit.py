@@ -18,7 +18,7 @@ import numpy as np
 
 import edgekit.targets.c.bindings  # noqa: F401  fills the kernel table
 from edgekit.errors import UnsupportedError
-from edgekit.program.ir import Operation, Program
+from edgekit.program.ir import Operation, Program, State
 from edgekit.program.plan import ALIGNMENT, MemoryPlan, aliases, plan_memory
 from edgekit.program.verify import verify
 from edgekit.targets.c import text
@@ -68,7 +68,8 @@ class LayerInfo:
         kernel: name of the C kernel.
         macs: multiply-accumulates.
         outputs: names of the tensors that it writes.
-        offsets: where each lies in the arena while the next layer runs.
+        offsets: where each lies while the next layer runs, counted through the arena and on through
+            the state.
     """
 
     symbol: str
@@ -90,6 +91,7 @@ class Emission:
         plan: the memory plan behind the offsets.
         layers: one per function ``<prefix>layer_<i>``.
         weights: the constants, as struct and blob.
+        window_steps: of a window, where the library has a function for one.
     """
 
     library: Library
@@ -97,6 +99,22 @@ class Emission:
     plan: MemoryPlan
     layers: tuple[LayerInfo, ...]
     weights: Weights
+    window_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a library is written.
+
+    Attributes:
+        separate: weights in a blob beside the code.
+        steps: of a window; None where there is no function for one.
+        version: of edgekit, for the comments.
+    """
+
+    separate: bool
+    steps: int | None
+    version: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +132,7 @@ def emit(
     *,
     features: frozenset[str] = frozenset(),
     separate_weights: bool = False,
+    steps: int | None = None,
     version: str,
 ) -> Emission:
     """Generate the C library of a Program.
@@ -123,6 +142,7 @@ def emit(
         features: instruction-set features of the target, for the choice of kernels.
         separate_weights: leave the weights out of the code; ``<name>_weights.bin`` holds them and
             ``init`` takes their address (execute in place, over-the-air update).
+        steps: of a window: the library gets a function that runs a whole one; None for none.
         version: edgekit's version, for the comments.
 
     Returns:
@@ -135,7 +155,8 @@ def emit(
     calls = bind(program, features)
     scratch = {name: scratch_bytes(call) for name, (_, call) in calls.items()}
     program, plan = plan_memory(program, scratch)
-    return _Emitter(program, plan, calls, separate_weights, version).emission()
+    options = Options(separate_weights, steps, version)
+    return _Emitter(program, plan, calls, options).emission()
 
 
 def library_name(text_: str) -> str:
@@ -189,14 +210,14 @@ class _Emitter:
         program: Program,
         plan: MemoryPlan,
         calls: Mapping[str, tuple[Kernel, Call]],
-        separate_weights: bool,
-        version: str,
+        options: Options,
     ) -> None:
         self.program = program
         self.plan = plan
         self.name = library_name(program.name)
-        self.separate = separate_weights
-        self.version = version
+        self.separate = options.separate
+        self.window_steps = options.steps
+        self.version = options.version
         self.roots = aliases(program)
         self.steps = [
             Step(i, op, *calls[op.name])
@@ -247,9 +268,28 @@ class _Emitter:
         root = self.roots[tensor]
         if root in self.member_of:
             return f"ctx->weights->{self.member_of[root]}"
-        if root in self.state_offsets:
-            return f"STATE({self.state_offsets[root]})"
+        kept = self.plan.in_state.get(root, root)
+        if kept in self.state_offsets:
+            return f"STATE({self.state_offsets[kept]})"
         return f"ARENA({self.plan.offset(root)})"
+
+    @property
+    def copied(self) -> list[State]:
+        """States whose next value lies elsewhere when a step's layers have run."""
+        in_state = self.plan.in_state
+        return [s for s in self.program.state if in_state.get(self.roots[s.write]) != s.read]
+
+    @property
+    def arena_bytes(self) -> int:
+        """Size of the arena; C knows no empty array."""
+        return max(self.plan.arena_bytes, 1)
+
+    def place(self, tensor: str) -> int:
+        """Where a computed tensor lies, see :class:`LayerInfo`."""
+        kept = self.plan.in_state.get(tensor)
+        if kept is None:
+            return self.plan.offset(tensor)
+        return self.arena_bytes + self.state_offsets[kept]
 
     def arguments(self, step: Step) -> list[tuple[str, str]]:
         """C expression and comment of every pointer argument."""
@@ -313,7 +353,7 @@ class _Emitter:
                 kernel=s.kernel.name,
                 macs=s.operation.operator.macs(*self.program.types(s.operation.inputs)),
                 outputs=s.operation.outputs,
-                offsets=tuple(self.plan.offset(n) for n in s.operation.outputs),
+                offsets=tuple(self.place(n) for n in s.operation.outputs),
             )
             for s in self.steps
         )
@@ -351,15 +391,17 @@ class _Emitter:
             name=self.name,
             prefix=f"{self.name}_",
             files=dict(sorted(files.items())),
-            arena_bytes=max(self.plan.arena_bytes, 1),
+            arena_bytes=self.arena_bytes,
             arena_alignment=self.plan.alignment,
             state_bytes=self.state_bytes,
             weights_bytes=self.weights.bytes,
             inputs=tuple(inputs),
             outputs=tuple(outputs),
             layers=tuple(Layer(i.symbol, i.operation, i.operator) for i in layers),
+            steps=self.window_steps,
         )
-        return Emission(library, self.program, self.plan, layers, self.weights)
+        steps = self.window_steps
+        return Emission(library, self.program, self.plan, layers, self.weights, steps)
 
     def _render(self, template: str, what: str, context: Mapping[str, Any]) -> str:
         source = text.comment(self.program.source or self.program.name, 100)

@@ -14,7 +14,10 @@ from edgekit.targets.c.emit import LICENCE, Emission, template_environment
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """One test vector: bytes of every input and output, as the arena holds them."""
+    """One test vector: bytes of every input and output, as the arena holds them.
+
+    Of a window there are the samples of each input, one behind the other, and the last outputs.
+    """
 
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
@@ -34,7 +37,7 @@ def companion_files(
     vectors: Sequence[Vector],
     *,
     separate_weights: bool,
-    seed: int,
+    origin: str,
     version: str,
 ) -> dict[str, str]:
     """Text files by path in the artifact.
@@ -44,7 +47,7 @@ def companion_files(
         vectors: become ``test/selftest.c``; with separate weights there is none, since a program
             for the host cannot know where the blob lies.
         separate_weights: as the library was generated.
-        seed: of the vectors' inputs.
+        origin: of the vectors' inputs, in words.
         version: edgekit's.
     """
     library = emission.library
@@ -57,8 +60,9 @@ def companion_files(
         "source": source,
         "version": version,
         "vectors": vectors,
-        "seed": seed,
+        "origin": text.comment(origin),
         "text": text,
+        "e": emission,
     }
     environment = template_environment()
     files = {

@@ -34,6 +34,8 @@ class Accountant:
         self._function_at = function_at
         self._decoder = ThumbDecoder()
         self._blocks: dict[Place, TimedBlock] = {}
+        self._steps: dict[Place, tuple[Step, ...]] = {}
+        self._goes_on: dict[Place, bool] = {}
 
     def block(self, address: int, size: int) -> TimedBlock:
         """A block at zero wait states; decoded once."""
@@ -43,22 +45,29 @@ class Accountant:
         return self._blocks[place]
 
     def goes_on(self, address: int, size: int) -> bool:
-        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.goes_on`."""
-        return not self._decoder.ends_in_branch(address, self._read(address, size))
+        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.goes_on`; decoded once."""
+        place = (address, size)
+        if place not in self._goes_on:
+            ends = self._decoder.ends_in_branch(address, self._read(address, size))
+            self._goes_on[place] = not ends
+        return self._goes_on[place]
 
     def steps(self, address: int, size: int) -> Sequence[Step]:
-        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.steps`."""
-        return tuple(
-            Step(
-                instruction.address - address,
-                instruction.size,
-                _ticks(instruction.causes),
-                _ticks(_skipped(instruction.causes))
-                if instruction.conditional and instruction.access is not None
-                else None,
+        """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.steps`; made once."""
+        place = (address, size)
+        if place not in self._steps:
+            self._steps[place] = tuple(
+                Step(
+                    instruction.address - address,
+                    instruction.size,
+                    _ticks(instruction.causes),
+                    _ticks(_skipped(instruction.causes))
+                    if instruction.conditional and instruction.access is not None
+                    else None,
+                )
+                for instruction in self.block(address, size).instructions
             )
-            for instruction in self.block(address, size).instructions
-        )
+        return self._steps[place]
 
     def jump(self, block: Place, following: Place) -> int:
         """See :meth:`edgekit.targets.cycles.trace.recorder.Costs.jump`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgekit.program.interpret import Interpreter, from_program, to_program
-from edgekit.program.ir import Array, Boundary, Operation, Program, Tensor
+from edgekit.program.ir import Array, Boundary, Operation, Program, State, Tensor
 from edgekit.program.verify import verify
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.emulated import EmulatedMachine
@@ -28,11 +28,11 @@ def combine(cases: Sequence[Case], name: str = "grid") -> tuple[Program, list[di
     operations: list[Operation] = []
     inputs: list[Boundary] = []
     outputs: list[Boundary] = []
+    states: list[State] = []
     drawn = [case.inputs() for case in cases]
     count = min(len(d) for d in drawn)
     samples: list[dict[str, Array]] = [{} for _ in range(count)]
     for number, case in enumerate(cases):
-        assert not case.program.state, "stateful cases run alone"
         prefix = f"c{number}/"
         for tensor in case.program.tensors.values():
             key = prefix + tensor.name
@@ -51,9 +51,12 @@ def combine(cases: Sequence[Case], name: str = "grid") -> tuple[Program, list[di
                 Boundary(prefix + b.tensor, prefix + b.name, b.source_shape, b.permutation)
                 for b in given
             ]
+        states += [State(prefix + s.read, prefix + s.write, s.initial) for s in case.program.state]
         for i in range(count):
             samples[i].update({prefix + k: v for k, v in drawn[number][i].items()})
-    program = Program(name, tensors, tuple(operations), tuple(inputs), tuple(outputs))
+    program = Program(
+        name, tensors, tuple(operations), tuple(inputs), tuple(outputs), tuple(states)
+    )
     return verify(program, stage="combining cases"), samples
 
 

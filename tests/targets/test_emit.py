@@ -59,7 +59,7 @@ def write_all(emission: Emission, folder: Path, separate: bool = False) -> None:
     """Library, snippets and self-test, as an artifact has them."""
     write_files(emission.library, folder / "src")
     files = companion_files(
-        emission, vectors(emission), separate_weights=separate, seed=7, version="test"
+        emission, vectors(emission), separate_weights=separate, origin="seed 7", version="test"
     )
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -30,15 +30,21 @@ class Made:
     """What a factory made.
 
     Attributes:
-        module: the module.
+        module: the module, or what else was accepted.
         example_inputs: returned beside it, or its attribute ``example_inputs``; None without.
     """
 
-    module: nn.Module
+    module: Any
     example_inputs: object = None
 
 
-def make_module(reference: str, arguments: Mapping[str, str], *, seed: int = 0) -> Made:
+def make_module(
+    reference: str,
+    arguments: Mapping[str, str],
+    *,
+    seed: int = 0,
+    other: tuple[type, ...] = (),
+) -> Made:
     """Import a module, the current directory included, and call the factory in it.
 
     This runs the user's own code, as a Python script that imports it would.
@@ -48,6 +54,7 @@ def make_module(reference: str, arguments: Mapping[str, str], *, seed: int = 0) 
             and returns a module, or a module and its example inputs; a module itself will do.
         arguments: passed by keyword; texts that read as Python literals become those.
         seed: of torch's random numbers while the factory runs, restored behind.
+        other: classes that the factory may return instead of modules.
 
     Raises:
         UsageError: no such module or attribute (with near matches), unknown arguments, an import
@@ -73,10 +80,13 @@ def make_module(reference: str, arguments: Mapping[str, str], *, seed: int = 0) 
     example = None
     if isinstance(result, tuple) and len(result) == 2:
         result, example = result
+    if isinstance(result, other):
+        return Made(result, example)
     if not isinstance(result, nn.Module):
+        also = "".join(f", a {kind.__name__}" for kind in other)
         raise UsageError(
-            f"{reference} returns {type(result).__name__}, must return a torch.nn.Module, or a "
-            "pair of one and its example inputs"
+            f"{reference} returns {type(result).__name__}, must return a torch.nn.Module{also}, or "
+            "a pair of one and its example inputs"
         )
     return Made(result, example if example is not None else own_example(result))
 

@@ -19,6 +19,8 @@ import pkgutil
 
 from edgekit.program.lowering.lower import Lowered, lower, lower_noted, lower_optimized
 from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking_format import MembraneFormat
+from edgekit.program.lowering.spiking_options import SpikingOptions, int16_scale
 from edgekit.program.lowering.table import LOWERINGS, lowering, supported
 from edgekit.program.lowering.value import Value, Weights
 
@@ -29,8 +31,11 @@ __all__ = [
     "LOWERINGS",
     "Lowered",
     "Lowerer",
+    "MembraneFormat",
+    "SpikingOptions",
     "Value",
     "Weights",
+    "int16_scale",
     "lower",
     "lower_noted",
     "lower_optimized",

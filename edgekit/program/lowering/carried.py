@@ -1,8 +1,9 @@
 """Declared state: graph inputs whose next value is a graph output.
 
 Most such inputs become a tensor of the Program like any other. Those that go straight into a
-recurrent layer, and come straight out of it, never exist as a value of the graph: the layer keeps
-them in whatever type it computes with (an LSTM's int8 form has an int16 cell). Several layers may
+recurrent layer or a population of neurons, and come straight out of it, never exist as a value of
+the graph: the layer keeps them in whatever type it computes with (an LSTM's int8 form has an int16
+cell, integer neurons an int32 membrane). Several layers may
 share one input, which is sliced along its first axis and concatenated again, as PyTorch exports
 them. The quantiser asks the same questions: there is nothing to quantise on such a path.
 """
@@ -15,11 +16,15 @@ from dataclasses import dataclass, field
 import onnx_ir
 
 from edgekit.errors import UsageError
+from edgekit.model.domain import DOMAIN, NEURONS
 from edgekit.model.geometry import RECURRENT_GATES, axis_of, box_of
 from edgekit.model.nodes import dtype_of, find_input, is_op, name_of, shape_of
 
 INITIAL_STATES = {5: 1, 6: 2}
 """Inputs of LSTM and GRU that hold an initial state, and the outputs that hold the last one."""
+
+NEURON_STATES = {1: 1, 2: 2}
+"""The same of neurons: their inputs behind the current are states where they have such outputs."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +170,10 @@ def _slice_rows(node: onnx_ir.Node, source: onnx_ir.Value) -> Rows | None:
 
 
 def _returns(node: onnx_ir.Node, index: int, update: onnx_ir.Value) -> bool:
-    """Whether a node's input is a recurrent layer's initial state and `update` its last one."""
-    output = INITIAL_STATES.get(index)
-    if not is_op(node, *RECURRENT_GATES) or output is None:
+    """Whether a node's input is a layer's or neurons' state and `update` what it becomes."""
+    neurons = node.domain == DOMAIN and node.op_type in NEURONS
+    output = (NEURON_STATES if neurons else INITIAL_STATES).get(index)
+    if not (neurons or is_op(node, *RECURRENT_GATES)) or output is None:
         return False
     return output < len(node.outputs) and node.outputs[output] is update
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir
@@ -19,6 +19,10 @@ from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.carried import declared_state
 from edgekit.program.lowering.in_float import in_float, notes
 from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking import carry_spikes, prepare, read_values
+from edgekit.program.lowering.spiking_format import MembraneFormat
+from edgekit.program.lowering.spiking_options import SpikingOptions
+from edgekit.program.lowering.spiking_readers import reading
 from edgekit.program.lowering.table import LOWERINGS, REWRITTEN, supported
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.base import Operator
@@ -57,6 +61,8 @@ class Lowered:
             quantised in vain.
         unpacked: what has weights of a narrow format in int8, one sentence each.
         notes: what the user should hear of.
+        membranes: how integer populations hold their membranes, by the population's name.
+        spikes: bit sets of the populations' spikes, by the population's name.
     """
 
     program: Program
@@ -65,10 +71,16 @@ class Lowered:
     in_float: tuple[str, ...]
     unpacked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    membranes: Mapping[str, MembraneFormat] = field(default_factory=dict)
+    spikes: Mapping[str, Value] = field(default_factory=dict)
 
 
 def lower(
-    model: Model, *, allow_fallback: bool = False, state: Mapping[str, str] | None = None
+    model: Model,
+    *,
+    allow_fallback: bool = False,
+    state: Mapping[str, str] | None = None,
+    spiking: SpikingOptions | None = None,
 ) -> Program:
     """Lower a Model to a Program.
 
@@ -78,6 +90,8 @@ def lower(
             dequantize operations.
         state: name of an input to name of the output that becomes its next value. Both become
             state of the Program, which starts from 0, instead of input and output.
+        spiking: scales of inputs and measured activity of a spiking network; see
+            :mod:`edgekit.program.lowering.spiking`.
 
     Returns:
         A verified Program. Its inputs and outputs carry the Model's names; those of a quantised
@@ -88,19 +102,23 @@ def lower(
         UnsupportedError: lists every node that cannot be lowered with the supported operators, or
             every operation that would stay in float without `allow_fallback`.
         InvalidModelError: a node that does not fit its inputs.
-        UsageError: `state` names what the Model has not, or tensors that differ.
+        UsageError: `state` or `spiking` names what the Model has not, or tensors that differ.
     """
-    lowered = lower_noted(model, allow_fallback=allow_fallback, state=state)
+    lowered = lower_noted(model, allow_fallback=allow_fallback, state=state, spiking=spiking)
     for note in lowered.notes:
         log.warning("%s: %s", model.name, note)
     return lowered.program
 
 
 def lower_noted(
-    model: Model, *, allow_fallback: bool = False, state: Mapping[str, str] | None = None
+    model: Model,
+    *,
+    allow_fallback: bool = False,
+    state: Mapping[str, str] | None = None,
+    spiking: SpikingOptions | None = None,
 ) -> Lowered:
     """What :func:`lower` does, with the notes that the user should hear of."""
-    lowered = lower_optimized(optimize(model, keep=LOWERINGS), state=state)
+    lowered = lower_optimized(optimize(model, keep=LOWERINGS), state=state, spiking=spiking)
     for what, lines in (
         ("parts of the quantised model would stay in float32", lowered.in_float),
         ("packed weights would be unpacked", lowered.unpacked),
@@ -114,13 +132,20 @@ def lower_noted(
     return lowered
 
 
-def lower_optimized(model: Model, *, state: Mapping[str, str] | None = None) -> Lowered:
+def lower_optimized(
+    model: Model,
+    *,
+    state: Mapping[str, str] | None = None,
+    spiking: SpikingOptions | None = None,
+) -> Lowered:
     """Lower a Model that :func:`edgekit.model.passes.optimize` has prepared; see :func:`lower`."""
     graph = model.ir.graph
-    low = Lowerer(graph, declared_state(graph, state))
+    low = Lowerer(graph, declared_state(graph, state), spiking)
     low.absorbed.update(low.declared.nodes)
+    prepare(low)
     inputs = _inputs(low)
     _nodes(low, model.name)
+    carry_spikes(low)
     for read, write in low.declared.pairs:
         if read not in low.declared.inputs:
             _declared_state(low, read, write)
@@ -146,6 +171,8 @@ def lower_optimized(model: Model, *, state: Mapping[str, str] | None = None) -> 
         in_float(low, program),
         tuple(dict.fromkeys(low.unpacked)),
         notes(low, program),
+        low.membranes,
+        low.populations(program.tensors),
     )
 
 
@@ -165,6 +192,10 @@ def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
             )
             continue
         quantization = low.target(value) if dtype == DType.FLOAT32 and value.uses() else None
+        coded = DType.INT8
+        if dtype == DType.FLOAT32 and name in low.options.input_scale:
+            quantization = Quantization.per_tensor(low.options.input_scale[name])
+            coded = DType.INT16
         axes = CHANNELS_LAST.get(len(shape)) if _reaches_spatial(value) else None
         arrangement = Arrangement.plain(shape)
         if axes is not None:
@@ -172,7 +203,7 @@ def _inputs(low: Lowerer) -> tuple[Boundary, ...]:
         tensor = Tensor(
             name,
             arrangement.stored,
-            DType(dtype) if quantization is None else DType.INT8,
+            DType(dtype) if quantization is None else coded,
             quantization,
         )
         low.tensors[name] = tensor
@@ -205,13 +236,13 @@ def _nodes(low: Lowerer, name: str) -> None:
     for node in low.graph:
         if node in low.absorbed:
             continue
-        function = LOWERINGS.get((node.domain, node.op_type))
+        function = reading(low, node) or LOWERINGS.get((node.domain, node.op_type))
         if function is None:
             form = REWRITTEN.get(node.op_type) if node.domain == "" else None
             problems.append(label(node) + (f": supported only {form}" if form else ""))
             unknown |= form is None
             continue
-        if not all(low.knows(v) for v in node.inputs if v is not None):
+        if not all(low.knows(v) for v in read_values(low, node)):
             # It needs the result of a node that is among the problems.
             continue
         try:

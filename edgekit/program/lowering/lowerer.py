@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir
 
 from edgekit.errors import UnsupportedError
+from edgekit.model.coded import is_quantized
 from edgekit.model.nodes import Array, const, is_op, label, name_of
 from edgekit.program.fixed_point import clamp_between
 from edgekit.program.ir import DType, Operation, Quantization, State, Tensor
@@ -19,10 +20,15 @@ from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.fusion import Tail, tail_of
+from edgekit.program.lowering.spiking_format import MembraneFormat
+from edgekit.program.lowering.spiking_options import SpikingOptions
+from edgekit.program.lowering.spiking_sets import SpikeSets
+from edgekit.program.lowering.spiking_sums import Sum
 from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
 from edgekit.program.operators.quantization import Dequantize, Requantize
+from edgekit.program.operators.spiking_values import SpikeValues
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,30 @@ class Lowerer:
         dynamic: values that are quantised with a scale per row, by the value that they mean.
         declared: inputs and outputs that are state.
         state: the Program's state.
+        options: what the caller says of a spiking network.
+        is_quantised: whether the graph quantises anything.
+        sets: which values are spikes.
+        sums: what populations read, by their node.
+        spikes: bit sets, by the value whose spikes they hold.
+        spike_states: declared state that is a bit set, and its next value.
+        membranes: formats of integer populations, by their name.
     """
 
-    def __init__(self, graph: onnx_ir.Graph, declared: Declared | None = None) -> None:
+    def __init__(
+        self,
+        graph: onnx_ir.Graph,
+        declared: Declared | None = None,
+        options: SpikingOptions | None = None,
+    ) -> None:
         self.graph = graph
         self.declared = declared or Declared()
+        self.options = options or SpikingOptions()
+        self.is_quantised = is_quantized(graph)
+        self.sets = SpikeSets(graph, self.declared)
+        self.sums: dict[onnx_ir.Node, Sum] = {}
+        self.spikes: dict[onnx_ir.Value, Value] = {}
+        self.spike_states: list[tuple[onnx_ir.Value, onnx_ir.Value]] = []
+        self.membranes: dict[str, MembraneFormat] = {}
         self.state: list[State] = []
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
@@ -78,8 +103,9 @@ class Lowerer:
     # Values
 
     def knows(self, value: onnx_ir.Value) -> bool:
-        """Whether a value is defined, constant, or state that a recurrent layer keeps."""
-        return value in self._values or const(value) is not None or value in self.declared.carried
+        """Whether a value is defined, constant, spikes, or state that a layer keeps."""
+        kept = value in self.declared.carried or value in self.spikes
+        return kept or value in self._values or const(value) is not None
 
     def value(self, value: onnx_ir.Value | None) -> Value:
         """What stands for an ONNX value.
@@ -88,6 +114,8 @@ class Lowerer:
             UnsupportedError: a constant of a type that Programs do not have, or without elements.
         """
         assert value is not None
+        if value not in self._values and value in self.spikes:
+            self._values[value] = self._spike_values(value)
         if value not in self._values:
             array = const(value)
             assert array is not None, f"{value.name} is read before it is lowered"
@@ -127,6 +155,15 @@ class Lowerer:
                 found[name_of(value)] = replace(known, tensor=tensor)
         return found
 
+    def populations(self, kept: Container[str]) -> dict[str, Value]:
+        """Bit sets of populations, by the populations' names.
+
+        Args:
+            kept: tensors of the finished Program.
+        """
+        found = {node.name: self.spikes.get(node.outputs[0]) for node in self.sets.populations}
+        return {name: bits for name, bits in found.items() if name and bits and bits.tensor in kept}
+
     def _constant_value(self, name: str, array: Array) -> Value:
         if array.dtype.name not in set(DType) or array.size == 0:
             raise UnsupportedError(
@@ -134,6 +171,17 @@ class Lowerer:
                 f"supported: {', '.join(DType)}, not empty"
             )
         return Value(self.constant(array, name), Arrangement.plain(array.shape))
+
+    def _spike_values(self, value: onnx_ir.Value) -> Value:
+        """Spikes as 0 and 1: int8 in a quantised graph, else float32."""
+        bits, name = self.spikes[value], name_of(value)
+        meaning = Quantization.per_tensor(1.0) if self.is_quantised else None
+        operator = SpikeValues(
+            shape=(math.prod(bits.shape),), dtype=DType.INT8 if meaning else DType.FLOAT32
+        )
+        numbers = self.emit(name, operator, bits.tensor, name=name, quantization=meaning)
+        stored = self.view(name, numbers, bits.arrangement.stored)
+        return Value(stored, bits.arrangement, meaning)
 
     # Tensors and operations
 

@@ -52,7 +52,7 @@ def integer_plan(
     quantised = weights.quantization is not None or weights.problem
     if x.quantization is None and not quantised and y is None:
         return None
-    axis = _output_axis(node)
+    axis = output_axis(node)
     scales = weights.quantization
     if x.quantization is None:
         reason = "its input is not quantised"
@@ -194,7 +194,7 @@ def oriented(weights: Weights, flips: bool) -> Weights:
     return weights.moved(np.atleast_2d(weights.data.T if flips else weights.data), axis=0)
 
 
-def _output_axis(node: onnx_ir.Node) -> int:
+def output_axis(node: onnx_ir.Node) -> int:
     """The axis of the weights that output channels run along."""
     if is_op(node, "Conv"):
         return 0

@@ -37,16 +37,16 @@ class Operator:
         name: key in the table, snake_case.
         inputs: names of the inputs in order; a trailing ``?`` marks an optional one.
         outputs: names of the outputs in order; ``*`` marks any number of the last.
-        in_place: indices of inputs whose bytes output 0 may overwrite, where shape and dtype agree:
-            the kernel reads element i of that input before it writes element i of the output, and
-            never reads it afterwards.
+        in_place: inputs whose bytes an output may overwrite, where shape and dtype agree: an index
+            for output 0, a pair (output, input) for any. The kernel reads element i of that input
+            before it writes element i of that output, and never reads it afterwards.
         alias: output 0 is input 0 under another shape; no code is emitted.
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[str, ...]]
     outputs: ClassVar[tuple[str, ...]] = ("y",)
-    in_place: ClassVar[tuple[int, ...]] = ()
+    in_place: ClassVar[tuple[int | tuple[int, int], ...]] = ()
     alias: ClassVar[bool] = False
 
     def infer(self, *inputs: TensorType | None) -> tuple[TensorType, ...]:
@@ -61,9 +61,23 @@ class Operator:
         """Exact value of the outputs; every kernel must equal it to the bit."""
         raise AssertionError(f"{self.name} has no reference")
 
+    @classmethod
+    def overwritten(cls, output: int) -> tuple[int, ...]:
+        """Indices of the inputs whose bytes an output may overwrite, from `in_place`.
+
+        >>> OPERATORS["add"].overwritten(0), OPERATORS["synaptic"].overwritten(2)
+        ((0, 1), (2,))
+        """
+        pairs = (p if isinstance(p, tuple) else (0, p) for p in cls.in_place)
+        return tuple(position for of, position in pairs if of == output)
+
     def weight_rows(self, w: Array) -> Array:
         """Weights [O,K] in the order of the sum, of an operator that has weights."""
         raise AssertionError(f"{self.name} has no weights")
+
+    def constants_problem(self, constants: dict[str, Array]) -> str | None:
+        """What the values of constant inputs, by name, have against them; None for nothing."""
+        return None
 
     def macs(self, *inputs: TensorType | None) -> int:
         """Multiply-accumulates of one execution, 0 where the notion does not apply."""
@@ -81,7 +95,7 @@ def operator(
     *,
     inputs: str,
     outputs: str = "y",
-    in_place: tuple[int, ...] = (),
+    in_place: tuple[int | tuple[int, int], ...] = (),
     alias: bool = False,
 ) -> Callable[[T], T]:
     """Register an operator class.

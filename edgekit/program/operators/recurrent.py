@@ -219,7 +219,12 @@ def _started(state: Array | None, shape: tuple[int, ...], dtype: type, zero: int
     return np.full(shape, zero, dtype) if state is None else state.astype(dtype)
 
 
-@operator("lstm", inputs="x w r bias? h? c?", outputs="y h_next c_next")
+@operator(
+    "lstm",
+    inputs="x w r bias? h? c?",
+    outputs="y h_next c_next",
+    in_place=((1, 4), (2, 5)),
+)
 @dataclass(frozen=True, kw_only=True)
 class Lstm(Recurrent):
     """Long short-term memory over a sequence; see the module for shapes and arithmetic.
@@ -360,7 +365,7 @@ def _gate_requant(operand: Quantization, weights: Quantization) -> Requant:
     return Requant.from_real(factors, "double")
 
 
-@operator("gru", inputs="x w r bias? r_bias? h?", outputs="y h_next")
+@operator("gru", inputs="x w r bias? r_bias? h?", outputs="y h_next", in_place=((1, 5),))
 @dataclass(frozen=True, kw_only=True)
 class Gru(Recurrent):
     """Gated recurrent unit over a sequence; see the module for shapes and arithmetic.

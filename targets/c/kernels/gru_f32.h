@@ -6,7 +6,8 @@
  * bias: float32 [3*units] or NULL; rows come gate by gate: update, reset, candidate;
  * r_bias: float32 [units] or NULL, read with reset_after only.
  * h: float32 [batch,units] before the first step, or NULL for 0; y: float32 [steps,batch,units];
- * h_next: float32 [batch,units] after the last step; scratch: 4*units floats. Nothing overlaps.
+ * h_next: float32 [batch,units] after the last step; scratch: 4*units floats. Nothing overlaps, but
+ * h_next may be h.
  *
  * Update and reset add the products with x from 0 on, then those with h, then the bias. The
  * candidate with reset_after: tanh((x's sum + bias) + reset * (h's sum + r_bias)); without:

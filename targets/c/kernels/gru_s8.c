@@ -72,7 +72,7 @@ void EK_FN(gru_s8)(
 
     if (h == NULL) {
         memset(h_next, 0, state_bytes);
-    } else {
+    } else if (h_next != h) {
         memcpy(h_next, h, state_bytes);
     }
     for (int32_t step = 0; step < p->steps; ++step) {

@@ -9,7 +9,7 @@
  * table: int16 [256], see edgekit's sigmoid_table_s16.
  * h: int16 [batch,units] in steps of 1/32768 before the first step, or NULL for 0;
  * y: int8 [steps,batch,units]; h_next: int16 [batch,units] after the last step;
- * scratch: 4*units int16. Nothing overlaps.
+ * scratch: 4*units int16. Nothing overlaps, but h_next may be h.
  *
  * A gate's argument is int16 in steps of 1/4096, saturated after the sum over x and after that over
  * h, which is multiplied as int8 with y's quantisation. With reset_after the candidate's sum over h

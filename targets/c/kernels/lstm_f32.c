@@ -25,12 +25,12 @@ void EK_FN(lstm_f32)(
 
     if (h == NULL) {
         memset(h_next, 0, state_bytes);
-    } else {
+    } else if (h_next != h) {
         memcpy(h_next, h, state_bytes);
     }
     if (c == NULL) {
         memset(c_next, 0, state_bytes);
-    } else {
+    } else if (c_next != c) {
         memcpy(c_next, c, state_bytes);
     }
     for (int32_t step = 0; step < p->steps; ++step) {

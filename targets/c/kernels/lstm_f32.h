@@ -6,7 +6,7 @@
  * bias: float32 [4*units] or NULL; rows come gate by gate: input, output, forget, cell.
  * h, c: float32 [batch,units] before the first step, or NULL for 0; y: float32 [steps,batch,units];
  * h_next, c_next: float32 [batch,units] after the last step; scratch: 4*units floats.
- * Nothing overlaps.
+ * Nothing overlaps, but h_next may be h and c_next c.
  *
  * A gate adds the products with x from 0 on, then those with h, then the bias.
  * c = sigmoid(forget) * c + sigmoid(input) * tanh(cell); h = sigmoid(output) * tanh(c).

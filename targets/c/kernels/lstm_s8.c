@@ -57,12 +57,12 @@ void EK_FN(lstm_s8)(
 
     if (h == NULL) {
         memset(h_next, p->h_zero_point, states);
-    } else {
+    } else if (h_next != h) {
         memcpy(h_next, h, states);
     }
     if (c == NULL) {
         memset(c_next, 0, states * sizeof *c_next);
-    } else {
+    } else if (c_next != c) {
         memcpy(c_next, c, states * sizeof *c_next);
     }
     for (int32_t step = 0; step < p->steps; ++step) {

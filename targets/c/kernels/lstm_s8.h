@@ -8,7 +8,7 @@
  * table: int16 [256], see edgekit's sigmoid_table_s16.
  * h: int8 [batch,units] or NULL for h_zero_point; c: int16 [batch,units] or NULL for 0;
  * y: int8 [steps,batch,units]; h_next: int8, c_next: int16, both [batch,units], after the last
- * step; scratch: 4*units int16. Nothing overlaps.
+ * step; scratch: 4*units int16. Nothing overlaps, but h_next may be h and c_next c.
  *
  * A gate's argument is int16 in steps of 1/4096, saturated after the sum over x and after that over
  * h. c = sat16(sigmoid(forget) * c + sigmoid(input) * tanh(cell)), each product shifted back and

@@ -1,0 +1,344 @@
+"""Currents in a Program: one running total, to which the terms of a population are added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import onnx_ir
+from numpy.typing import NDArray
+
+from edgekit.errors import UnsupportedError
+from edgekit.model.nodes import get_input, label, name_of
+from edgekit.program.ir import DType
+from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
+from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking_parts import (
+    Float64,
+    Int64,
+    Part,
+    Source,
+    in_order,
+    runs,
+)
+from edgekit.program.lowering.spiking_sums import Sum, Term
+from edgekit.program.lowering.spiking_weights import Rows, integer_rows, real_rows
+from edgekit.program.operators.elementwise import Add
+from edgekit.program.operators.spiking_neurons import MAX_FRACTION, Leaky
+from edgekit.program.operators.spiking_schedule import schedule_for
+from edgekit.program.operators.spiking_weighted import (
+    CurrentConv2D,
+    CurrentDense,
+    Schedule,
+    SpikeConv2D,
+    SpikeDense,
+)
+
+_CLOSE = 1e-6
+"""How far units may differ from a ratio of a power of two: the rounding of float32 scales."""
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """What a population reads, in the order of its neurons.
+
+    Attributes:
+        tensor: float32 or int32; flat [1,n], or [1,H,W,C] where a convolution gives it.
+        unit: of integers, what 1 is worth, float64[n]; ones for float32.
+        low, high: range of the integers, int64[n].
+    """
+
+    tensor: str
+    unit: Float64
+    low: Int64
+    high: Int64
+
+
+@dataclass(eq=False)
+class Accumulation:
+    """A population's current under construction.
+
+    Attributes:
+        low: the lowering.
+        neuron: the population's node.
+        numbering: order of its neurons.
+        is_integer: whether to add up integers.
+    """
+
+    low: Lowerer
+    neuron: onnx_ir.Node
+    numbering: Arrangement
+    is_integer: bool
+
+    def __post_init__(self) -> None:
+        # For every neuron, its index in the flattened current.
+        self.order = self.numbering.gather(range(len(self.numbering.shape)))
+        self.total: str | None = None
+        self.lowest = np.zeros(self.order.size, np.int64)
+        self.highest = np.zeros(self.order.size, np.int64)
+
+    def add(self, found: Sum) -> Current:
+        """Add up everything.
+
+        Raises:
+            UnsupportedError: a term that does not fit; the node is named.
+        """
+        if self.is_integer:
+            unit = self._add_integers([self._part(term) for term in found.terms])
+        else:
+            unit = np.ones(self.order.size)
+            # The order of float sums is that of the terms.
+            for is_number, terms in groupby(found.terms, key=lambda term: term.node is None):
+                if is_number:
+                    for term in terms:
+                        self._add_number(term)
+                else:
+                    self._emit_parts([self._part(term) for term in terms])
+        if self.total is None:
+            raise UnsupportedError(f"{label(self.neuron)}: its current is a constant")
+        bound = np.maximum(-self.lowest, self.highest).max()
+        if bound > DType.INT32.limits[1]:
+            raise UnsupportedError(
+                f"{label(self.neuron)}: currents reach {bound}, must fit int32: fewer inputs or "
+                "smaller codes"
+            )
+        return Current(self.total, unit, self.lowest, self.highest)
+
+    # Terms
+
+    def _add_number(self, term: Term) -> None:
+        """A float32 value that is computed apart."""
+        low = self.low
+        value = low.real(self.neuron, low.value(term.value))
+        tensor = in_order(low, self.neuron, value, self.order)
+        if self.total is None:
+            self.total = low.view(self.neuron, tensor, self.numbering.stored)
+            return
+        shape = low.tensors[self.total].shape
+        self.total = low.emit(
+            self.neuron,
+            Add(),
+            self.total,
+            low.view(self.neuron, tensor, shape),
+            name=self._name(),
+        )
+
+    def _add_integers(self, parts: list[Part]) -> Float64:
+        """Add integers, the coarsest first, whose total is shifted to the unit of the next.
+
+        Returns:
+            The unit of the whole, which is that of the finest.
+        """
+        shifts = self._shifts(parts)
+        before = max(shifts, default=0)
+        for shift in sorted(set(shifts), reverse=True):
+            self._shift(before - shift)
+            same = [part for part, own in zip(parts, shifts, strict=True) if own == shift]
+            self._emit_parts(sorted(same, key=lambda part: part.sums_spikes))
+            self.lowest += sum(part.low for part in same)
+            self.highest += sum(part.high for part in same)
+            before = shift
+        return same[-1].unit if parts else np.ones(self.order.size)
+
+    def _shifts(self, parts: list[Part]) -> list[int]:
+        """By how many bits each part is coarser than the finest.
+
+        Raises:
+            UnsupportedError: by something that is no power of two.
+        """
+        if not parts:
+            return []
+        finest = min(parts, key=lambda part: float(part.unit[0]))
+        shifts = []
+        for part in parts:
+            ratio = part.unit / finest.unit
+            shift = round(math.log2(float(ratio[0])))
+            if not np.allclose(ratio, 2.0**shift, rtol=_CLOSE, atol=0.0):
+                row = int(np.argmax(np.abs(ratio / 2.0**shift - 1)))
+                raise UnsupportedError(
+                    f"{label(self.neuron)}: an integer of {name_of(part.term.value)!r} is worth "
+                    f"{part.unit[row]:.6g} in neuron {int(self.order[row])}, one of "
+                    f"{name_of(finest.term.value)!r} {finest.unit[row]:.6g}; a neuron's weights "
+                    "must share its scale, and samples that meet spikes must come in steps of a "
+                    "power of two (int16_scale)"
+                )
+            shifts.append(shift)
+        return shifts
+
+    def _shift(self, bits: int) -> None:
+        """Multiply the total so far by a power of two: neurons that remember nothing do so."""
+        low, node = self.low, self.neuron
+        while bits > 0 and self.total is not None:
+            step = min(bits, MAX_FRACTION)
+            shape = low.tensors[self.total].shape
+            nothing = low.constant(np.zeros(shape, np.int32), f"{node.name}.nothing")
+            forget = low.constant(np.zeros(1, np.int32), f"{node.name}.forget")
+            operator = Leaky(reset="none", fraction=step)
+            names = [f"{self._name()}.none", self._name()]
+            inputs = (self.total, nothing, forget, None, None)
+            _, self.total = low.emit_all(node, operator, *inputs, names=names)
+            self.lowest <<= step
+            self.highest <<= step
+            bits -= step
+
+    def _part(self, term: Term) -> Part:
+        """A product, a convolution, a pool, or a value that counts once."""
+        source = self._source(term.value if term.node is None else get_input(term.node, 0))
+        if term.node is None:
+            size = self.order.size
+            rows = Rows(np.ones((size, 1), np.int8), np.ones(size), groups=size)
+            self._check_same_order(term, source.columns)
+        else:
+            read = integer_rows if self.is_integer else real_rows
+            rows = read(self.low, term.node)
+            if rows.window is None:
+                rows = rows.placed(self.order, source.columns)
+        scale, (low, high) = rows.scale, rows.range(*source.limits)
+        if rows.window is not None:
+            places = math.prod(rows.window.output)
+            scale, low, high = (np.tile(row, places) for row in (scale, low, high))
+        gain = np.ones(1) if term.gain is None else term.gain
+        unit = scale * source.scale * (gain if gain.size == 1 else gain[self.order])
+        if not (np.isfinite(unit) & (unit > 0)).all():
+            raise UnsupportedError(
+                f"{label(self.neuron)}: {name_of(term.value)!r} is multiplied by what is not "
+                "positive, must be positive: the sign belongs into the weights"
+            )
+        return Part(term, source, rows, unit, low, high)
+
+    def _emit_parts(self, parts: list[Part]) -> None:
+        """Add to the total, in the order given; neighbours at once where one operation can."""
+        for run in runs(parts):
+            if run[0].rows.window is not None:
+                self._emit_convolution(run[0])
+            elif run[0].source.is_spikes:
+                self._emit_spikes(run)
+            else:
+                self._emit_numbers(run[0])
+
+    def _emit_spikes(self, run: list[Part]) -> None:
+        """The products of one operation."""
+        rows = run[0].rows
+        joined = np.concatenate([part.rows.data for part in run], axis=1)
+        operator = SpikeDense(
+            neurons=tuple(math.prod(part.source.value.shape) for part in run),
+            schedule=self._schedule([part.source for part in run], rows),
+            **rows.fields(),
+        )
+        node, name = self._place(run[0])
+        if len(run) > 1:
+            name = f"{self.neuron.name}.weights"
+        before = self._before(node, (1, self.order.size))
+        weights = self.low.constant(joined, name)
+        sets = [part.source.value.tensor for part in run]
+        self.total = self.low.emit(node, operator, weights, before, *sets, name=self._name())
+
+    def _emit_numbers(self, part: Part) -> None:
+        """A product of samples."""
+        source, rows = part.source, part.rows
+        operator = CurrentDense(x_zero_point=source.zero_point, **rows.fields())
+        x = self.low.view(self.neuron, source.value.tensor, (1, math.prod(source.value.shape)))
+        self._emit(part, operator, x, (1, self.order.size))
+
+    def _emit_convolution(self, part: Part) -> None:
+        node, source, rows = part.term.node, part.source, part.rows
+        window, shape = rows.window, source.value.shape
+        assert node is not None
+        assert window is not None
+        axes = CHANNELS_LAST[len(shape)]
+        result = Arrangement.permuted((1, len(rows.data), *window.output), axes)
+        if not np.array_equal(result.gather(range(len(result.shape))), self.order):
+            raise UnsupportedError(
+                f"{label(node)}: gives neurons of {label(self.neuron)} in another order than "
+                "another convolution into them; give both results the same shape"
+            )
+        image = (*image_pair(shape[2:], 1), shape[1])
+        if source.is_spikes:
+            if not source.value.arrangement.lies_as(axes):
+                raise UnsupportedError(
+                    f"{label(node)}: reads spikes that do not lie as an image does; a population "
+                    f"of the shape {list(shape)} would do"
+                )
+            operator: SpikeConv2D | CurrentConv2D = SpikeConv2D(
+                input_shape=image, schedule=self._schedule([source], rows), **rows.fields()
+            )
+            x = source.value.tensor
+        else:
+            operator = CurrentConv2D(x_zero_point=source.zero_point, **rows.fields())
+            arranged = self.low.arrange(self.neuron, source.value, axes)
+            x = self.low.view(self.neuron, arranged.tensor, (1, *image))
+        self._emit(part, operator, x, (1, *image_pair(window.output, 1), len(rows.data)))
+
+    # Parts
+
+    def _source(self, value: onnx_ir.Value) -> Source:
+        spikes = self.low.spikes.get(value)
+        if spikes is not None:
+            return Source(spikes, self.low.sets.population(value) or "")
+        found = self.low.value(value)
+        if not self.is_integer:
+            return Source(self.low.real(self.neuron, found), None)
+        quantization, tensor = found.quantization, self.low.tensors[found.tensor]
+        if quantization is None or tensor.dtype not in (DType.INT8, DType.INT16):
+            raise UnsupportedError(
+                f"{label(self.neuron)}: reads {name_of(value)!r}, which is {tensor.dtype} without "
+                "a scale, into integer neurons; supported: spikes, counts of pools, and inputs "
+                "whose step is given (SpikingOptions.input_scale)"
+            )
+        zero_point = quantization.scalar_zero_point
+        lowest, highest = tensor.dtype.limits
+        return Source(
+            found,
+            None,
+            quantization.scalar_scale,
+            zero_point,
+            (min(lowest - zero_point, 0), max(highest - zero_point, 0)),
+        )
+
+    def _check_same_order(self, term: Term, columns: NDArray[np.int64]) -> None:
+        if not np.array_equal(columns, self.order):
+            raise UnsupportedError(
+                f"{label(self.neuron)}: reads {name_of(term.value)!r}, whose elements lie in "
+                "another order than its neurons; a product with the identity in between would do"
+            )
+
+    def _schedule(self, sources: Sequence[Source], rows: Rows) -> Schedule:
+        """By the share of all inputs that spike, where it is known of all."""
+        spiking, neurons = 0.0, 0
+        for source in sources:
+            activity = self.low.options.activity.get(source.population or "")
+            if activity is None:
+                return schedule_for(rows.kind, None)
+            size = math.prod(source.value.shape)
+            spiking, neurons = spiking + activity * size, neurons + size
+        return schedule_for(rows.kind, spiking / neurons)
+
+    def _emit(
+        self,
+        part: Part,
+        operator: CurrentDense | SpikeConv2D | CurrentConv2D,
+        x: str,
+        shape: tuple[int, ...],
+    ) -> None:
+        """Add a part to the total; `shape` is what the operator gives."""
+        node, name = self._place(part)
+        before = self._before(node, shape)
+        weights = self.low.constant(part.rows.data, name)
+        self.total = self.low.emit(node, operator, x, weights, before, name=self._name())
+
+    def _place(self, part: Part) -> tuple[onnx_ir.Node, str]:
+        """The node that a part stands for, and the name of its weights."""
+        node, ones = part.term.node, f"{part.term.value.name}.ones"
+        if node is None:
+            return self.neuron, ones
+        return node, name_of(get_input(node, 1)) if len(node.inputs) > 1 else ones
+
+    def _before(self, node: onnx_ir.Node, shape: tuple[int, ...]) -> str | None:
+        """The total so far, in the shape that an operator gives."""
+        return None if self.total is None else self.low.view(node, self.total, shape)
+
+    def _name(self) -> str:
+        return f"{self.neuron.name}.current"

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 OR MIT */
+#include "leaky_f32.h"
+
+void EK_FN(leaky_f32)(
+    const ek_leaky_f32_params *params,
+    const float *x,
+    const float *u,
+    const float *beta,
+    const float *threshold,
+    const float *bias,
+    int32_t *s,
+    float *u_next)
+{
+    const ek_neuron_shape *const p = &params->shape;
+
+    for (int32_t n = 0; n < p->batches; ++n) {
+        uint32_t bits = 0;
+        int32_t filled = 0;
+        for (int32_t row = 0; row < p->rows; ++row) {
+            for (int32_t i = 0; i < p->row; ++i) {
+                const float *const limit = ek_parameter_f32(threshold, i * p->threshold_step);
+                const float *const offset = ek_parameter_f32(bias, i * p->bias_step);
+                const float before = *u++;
+                const float reset = ek_above_f32(before, limit);
+                const float left = p->reset == EK_RESET_ZERO ? (1.0f - reset) * before : before;
+                float after = beta[i * p->beta_step] * left + ek_input_f32(*x++, offset);
+
+                if (p->reset == EK_RESET_SUBTRACT) {
+                    after -= reset * *limit;
+                }
+                *u_next++ = after;
+                if (limit != NULL && after > *limit) {
+                    bits |= (uint32_t)1 << filled;
+                }
+                if (++filled == 32) {
+                    *s++ = (int32_t)bits;
+                    bits = 0;
+                    filled = 0;
+                }
+            }
+        }
+        if (filled > 0) {
+            *s++ = (int32_t)bits;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+"""Integer spiking networks in plain NumPy, written from the arithmetic's description alone.
+
+Populations are arrays in the graph's own order, without bit sets, running totals or layouts. Only
+the number of fraction bits and the limit of a population come from its stated format.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgekit.program.lowering import MembraneFormat
+from edgekit.spiking.graph import SpikingGraph
+from edgekit.spiking.nodes import (
+    AvgPool,
+    Conv,
+    Count,
+    Flatten,
+    Input,
+    Leaky,
+    Linear,
+    MaxPool,
+    Output,
+    Scale,
+    SumPool,
+    Synaptic,
+    spread_over,
+)
+
+Array = np.ndarray
+
+
+class IntegerNetwork:
+    """A graph with coded weights, in integers.
+
+    Args:
+        graph: the graph.
+        formats: of its populations.
+        scales: what one step of an input's codes is worth.
+    """
+
+    def __init__(
+        self,
+        graph: SpikingGraph,
+        formats: Mapping[str, MembraneFormat],
+        scales: Mapping[str, float],
+    ) -> None:
+        self.graph, self.formats, self.scales = graph, formats, scales
+        self.shapes = graph.shapes()
+        self.before: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
+
+    def step(self, codes: Mapping[str, Array]) -> dict[str, Array]:
+        """Values of all nodes, int64; those of integrators are membranes."""
+        values: dict[str, Array] = {}
+        worth: dict[str, Array] = {}
+        bias: dict[str, Array] = {}
+        for name in self.graph.order():
+            node, shape = self.graph.nodes[name], self.shapes[name]
+            zero = np.zeros(shape, np.float32)
+            read = [self._edge(e.source, e.delay, values) for e in self.graph.incoming(name)]
+            units = [worth.get(e.source, np.ones(1)) for e in self.graph.incoming(name)]
+            biases = [bias.get(e.source, zero) for e in self.graph.incoming(name)]
+            if isinstance(node, Input):
+                values[name] = codes[name].astype(np.int64)
+                worth[name] = np.full(1, self.scales[name])
+            elif isinstance(node, Leaky | Synaptic):
+                values[name] = self._neurons(name, node, read, units, biases)
+            elif isinstance(node, Linear | Conv):
+                totals = linear if isinstance(node, Linear) else convolution
+                values[name] = totals(node, read[0])
+                rows = (-1, *[1] * (len(shape) - 1))
+                assert node.weight.scale is not None
+                worth[name] = node.weight.scale.astype(np.float64).reshape(rows) * units[0]
+                if node.bias is not None:
+                    bias[name] = np.broadcast_to(node.bias.reshape(rows), shape)
+            elif isinstance(node, Scale):
+                values[name] = read[0]
+                worth[name] = node.factor.astype(np.float64) * units[0]
+                bias[name] = biases[0].astype(np.float64) * node.factor
+            elif isinstance(node, MaxPool | SumPool | AvgPool):
+                values[name] = pool(node, read[0])
+                if isinstance(node, AvgPool):
+                    worth[name] = units[0] / np.prod(node.kernel)
+            elif isinstance(node, Count):
+                values[name] = self.state.get(name, 0) + read[0]
+                self.state[name] = values[name]
+            else:
+                assert isinstance(node, Flatten | Output)
+                values[name] = read[0].reshape(shape)
+                if name not in worth and units[0].size == 1:
+                    worth[name] = units[0]
+        self.before = values
+        return values
+
+    def _edge(self, source: str, delay: int, values: Mapping[str, Array]) -> Array:
+        if not delay:
+            return values[source]
+        return self.before.get(source, np.zeros(self.shapes[source], np.int64))
+
+    def _neurons(
+        self,
+        name: str,
+        node: Leaky | Synaptic,
+        read: list[Array],
+        units: list[Array],
+        biases: list[Array],
+    ) -> Array:
+        shape, form = self.shapes[name], self.formats[name]
+        full = [np.broadcast_to(unit, shape) for unit in units]
+        base = min(full, key=lambda unit: float(unit.flat[0]))
+        current = np.zeros(shape, np.int64)
+        for value, unit in zip(read, full, strict=True):
+            current += value << round(float(np.log2(unit.flat[0] / base.flat[0])))
+        step = base * 2.0**-form.fraction
+        drive = (current << form.fraction) + np.rint(sum(biases[1:], biases[0]) / step).astype(int)
+        threshold = np.rint(spread_over(node.threshold, shape) / step).astype(np.int64)
+        membrane = self.state.get(name, np.zeros(shape, np.int64))
+        fired = (membrane > threshold) if node.spiking else np.zeros(shape, bool)
+        reset = node.reset if node.spiking else "none"
+        if isinstance(node, Synaptic):
+            kept = self.state.get(f"{name}.i", np.zeros(shape, np.int64))
+            drive = self._within(name, fade(node.alpha, kept) + drive)
+            self.state[f"{name}.i"] = drive
+        held = np.where(fired, 0, membrane) if (reset, type(node)) == ("zero", Leaky) else membrane
+        new = fade(node.beta, held) + drive
+        if reset == "subtract":
+            new = np.where(fired, new - threshold, new)
+        if reset == "zero" and isinstance(node, Synaptic):
+            new = np.where(fired, 0, new)
+        self.state[name] = self._within(name, new)
+        return (self.state[name] > threshold).astype(np.int64) if node.spiking else self.state[name]
+
+    def _within(self, name: str, value: Array) -> Array:
+        """Clipped to the population's limit, or checked against its proved bound."""
+        form = self.formats[name]
+        if form.limit is not None:
+            return np.clip(value, -form.limit, form.limit)
+        assert form.bound is not None
+        assert np.abs(value).max() <= form.bound < 2**31
+        return value
+
+
+def fade(decay: Array, value: Array) -> Array:
+    """A decay in steps of 2**-15, halves up."""
+    factor = np.rint(spread_over(decay, value.shape).astype(np.float64) * 32768).astype(np.int64)
+    return np.floor_divide(factor * value + 16384, 32768)
+
+
+def linear(node: Linear, x: Array) -> Array:
+    """Integer totals of a Linear."""
+    assert node.weight.codes is not None
+    parts = np.split(x, node.groups)
+    weights = np.split(node.weight.codes.astype(np.int64), node.groups)
+    return np.concatenate([w @ p for w, p in zip(weights, parts, strict=True)])
+
+
+def convolution(node: Conv, x: Array) -> Array:
+    """Integer totals of a Conv, place by place."""
+    assert node.weight.codes is not None
+    weights = node.weight.codes.astype(np.int64)
+    axes = x.ndim - 1
+    padded = np.pad(x, [(0, 0), *zip(node.padding[:axes], node.padding[axes:], strict=True)])
+    outputs, depth = weights.shape[:2]
+    extents = node.output_shape(x.shape)[1:]
+    result = np.zeros((outputs, *extents), np.int64)
+    for place in itertools.product(*map(range, extents)):
+        window = tuple(
+            slice(p * s, p * s + d * (k - 1) + 1, d)
+            for p, s, d, k in zip(place, node.stride, node.dilation, node.kernel, strict=True)
+        )
+        for o in range(outputs):
+            first = o // (outputs // node.groups) * depth
+            patch = padded[(slice(first, first + depth), *window)]
+            result[(o, *place)] = (patch * weights[o]).sum()
+    return result
+
+
+def pool(node: MaxPool | SumPool | AvgPool, x: Array) -> Array:
+    """Largest or sum of windows."""
+    axes = x.ndim - 1
+    padded = np.pad(x, [(0, 0), *zip(node.padding[:axes], node.padding[axes:], strict=True)])
+    result = np.zeros(node.output_shape(x.shape), np.int64)
+    for place in itertools.product(*map(range, result.shape[1:])):
+        window = tuple(
+            slice(p * s, p * s + k) for p, s, k in zip(place, node.stride, node.kernel, strict=True)
+        )
+        patch = padded[(slice(None), *window)].reshape(len(x), -1)
+        result[(slice(None), *place)] = (
+            patch.max(axis=1) if isinstance(node, MaxPool) else patch.sum(axis=1)
+        )
+    return result
