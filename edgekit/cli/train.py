@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edgekit.cli.render import Format, facts_as, rows_as, show
 from edgekit.errors import ToolchainMissingError
+from edgekit.zoo.precisions import TRAINED_PRECISIONS
 from edgekit.zoo.table import NETWORKS
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything drawn.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help=f"Of the weights: {', '.join(TRAINED_PRECISIONS)}; default float."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Finished float run whose weights this one starts from.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder to make; default runs/NAME.")
     ] = None,
@@ -51,7 +59,8 @@ def train(
 ) -> None:
     """Train a reference network; every epoch leaves a checkpoint to resume from."""
     training = training_module()
-    flags = {"split": split, "epochs": epochs, "seed": seed}
+    flags: dict[str, Any] = {"split": split, "epochs": epochs, "seed": seed}
+    flags |= {"precision": precision, "start": None if start is None else str(start.absolute())}
     changes: dict[str, Any] = {}
     if config is not None:
         from edgekit.zoo.recipe import read_changes
@@ -98,6 +107,7 @@ def show_result(result: TrainResult, style: Format) -> None:
         "network": result.network,
         "parameters": result.parameters,
         "dataset": result.dataset,
+        "precision": result.precision or "fp32",
         "split": result.split + (f" ({result.caveat})" if result.caveat else ""),
         "epochs": f"{result.epochs}, best {result.best_epoch} by validation",
         "train_accuracy": result.train.accuracy,
@@ -119,8 +129,11 @@ def show_result(result: TrainResult, style: Format) -> None:
 def export_command(result: TrainResult) -> str:
     """The command that makes an artifact of a run."""
     folder = Path(result.folder)
-    words = ["edgekit", "export", NETWORKS[result.network].factory]
-    words += ["--weights", str(folder / "model.safetensors")]
+    if result.precision:
+        words = ["edgekit", "export", "edgekit.zoo:load_run", "--factory-arg", f"folder={folder}"]
+    else:
+        words = ["edgekit", "export", NETWORKS[result.network].factory]
+        words += ["--weights", str(folder / "model.safetensors")]
     words += ["--calib", str(folder / "calibration.npz"), "--target"]
     return f"{shlex.join(words)} NAME"
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgekit.zoo.images import digits_cnn, mnist_cnn, mobilenet_v1_025, resnet8
     from edgekit.zoo.recipe import Recipe, read_recipe
     from edgekit.zoo.result import TrainResult
+    from edgekit.zoo.runs import load_run, read_run
+    from edgekit.zoo.spiking import har_l2mu, har_l2mu_synaptic, har_lmu, har_scnn
     from edgekit.zoo.training import train
 
 __all__ = [
@@ -30,10 +32,16 @@ __all__ = [
     "digits_cnn",
     "ds_cnn",
     "har_cnn",
+    "har_l2mu",
+    "har_l2mu_synaptic",
+    "har_lmu",
+    "har_scnn",
+    "load_run",
     "mnist_cnn",
     "mobilenet_v1_025",
     "network",
     "read_recipe",
+    "read_run",
     "resnet8",
     "train",
 ]
@@ -42,6 +50,8 @@ _LAZY = {
     **{n.factory.partition(":")[2]: n.module for n in NETWORKS.values()},
     "Recipe": "edgekit.zoo.recipe",
     "read_recipe": "edgekit.zoo.recipe",
+    "load_run": "edgekit.zoo.runs",
+    "read_run": "edgekit.zoo.runs",
     "TrainResult": "edgekit.zoo.result",
     "train": "edgekit.zoo.training",
 }

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 from edgekit.data.dataset import DATASETS
 from edgekit.data.dataset import entry as dataset_entry
 from edgekit.errors import UsageError
+from edgekit.zoo.precisions import TRAINED_PRECISIONS
 from edgekit.zoo.table import NETWORKS, network
 
 T = TypeVar("T")
@@ -122,6 +123,19 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Spikes:
+    """How many spikes a spiking network is trained to use.
+
+    Attributes:
+        penalty: weight of the mean excess in the loss; 0 leaves spikes alone.
+        target: mean spikes per neuron and step, in each population, that cost nothing.
+    """
+
+    penalty: float = _number(0, 1000, 0.0)
+    target: float = _number(0, 1, 0.05)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training.
 
@@ -133,11 +147,19 @@ class Recipe:
         batch_size: samples a step; the last step of an epoch may have fewer.
         seed: of initial weights, order and augmentation.
         label_smoothing: share of a label that is spread over all classes.
+        score_scale: factor on the scores in the loss: counts of spikes are far apart.
+        gradient_clip: largest norm of all gradients; 0 for none.
+        patience: epochs without a better validation after which the training ends; 0 for never.
+        precision: of the weights that are trained, as in ``w8``, ``w158``, ``shift3``; empty for
+            float.
+        start: run folder of the same network whose best weights the training begins with; empty
+            for random ones.
         calibration_samples: training samples kept for quantisation.
         inputs: what happens to samples before the network.
         optimizer: how weights follow gradients.
         schedule: the learning rate over time.
         augmentation: changes to training samples.
+        spikes: how many a spiking network uses.
 
     Raises:
         UsageError: values that no training can have; every problem has a line.
@@ -150,11 +172,17 @@ class Recipe:
     batch_size: int = _number(2, 65_536, 128)
     seed: int = _number(0, 2**31 - 1, 0)
     label_smoothing: float = _number(0, 0.9, 0.0)
+    score_scale: float = _number(1e-6, 1e6, 1.0)
+    gradient_clip: float = _number(0, 1e6, 0.0)
+    patience: int = _number(0, 100_000, 0)
+    precision: str = ""
+    start: str = ""
     calibration_samples: int = _number(1, 100_000, 256)
     inputs: Inputs = Inputs()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augmentation: Augmentation = Augmentation()
+    spikes: Spikes = Spikes()
 
     def __post_init__(self) -> None:
         _refuse("recipe", recipe_problems(asdict(self)))
@@ -258,6 +286,10 @@ def recipe_problems(data: Mapping[str, Any]) -> list[str]:
         splits = dataset_entry(of).splits
         if split not in splits:
             problems.append(f"split: {of} has {', '.join(splits)}, not {split!r}")
+    precision = data.get("precision", "")
+    if isinstance(precision, str) and precision and precision not in TRAINED_PRECISIONS:
+        known = ", ".join(TRAINED_PRECISIONS)
+        problems.append(f"precision: must be empty or one of {known}, not {precision!r}")
     return problems
 
 

@@ -53,6 +53,7 @@ class TrainResult:
         network: name.
         dataset: name.
         split: name.
+        precision: of the weights; empty for float.
         caveat: what figures on this split do not tell; empty where nothing.
         dataset_sha256: of what was read.
         folder: the run folder.
@@ -71,6 +72,7 @@ class TrainResult:
     network: str
     dataset: str
     split: str
+    precision: str
     caveat: str
     dataset_sha256: str
     folder: str
@@ -99,6 +101,7 @@ class TrainResult:
         try:
             data: dict[str, Any] = json.loads(text)
             schema = data.pop("schema")
+            data.setdefault("precision", "")
             data |= {part: Score(**data[part]) for part in ("train", "validation", "test")}
             data["classes"] = tuple(ClassScore(**row) for row in data["classes"])
             result = cls(**data)

@@ -67,6 +67,18 @@ NETWORKS = {
         _network("digits-cnn", "images", (1, 1, 8, 8), 10, "handwritten digits, 8x8"),
         _network("mnist-cnn", "images", (1, 1, 28, 28), 10, "handwritten digits, 28x28"),
         _network("ds-cnn", "audio", (1, 1, 49, 10), 12, "MLPerf Tiny keyword spotting"),
+        _network(
+            "har-l2mu", "spiking", (1, 6, 40), 7, "spiking L2MU, leaky neurons (WISDM smartwatch)"
+        ),
+        _network(
+            "har-l2mu-synaptic",
+            "spiking",
+            (1, 6, 40),
+            7,
+            "spiking L2MU, synaptic neurons (WISDM smartwatch)",
+        ),
+        _network("har-lmu", "spiking", (1, 6, 40), 7, "Legendre memory unit (WISDM smartwatch)"),
+        _network("har-scnn", "spiking", (1, 6, 40), 7, "spiking CNN (WISDM smartwatch)"),
         _network("resnet8", "images", (1, 3, 32, 32), 10, "MLPerf Tiny image classification"),
         _network(
             "mobilenet-v1-025",

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -41,6 +42,7 @@ from edgekit.errors import InvalidDataError, OutputError, UsageError
 from edgekit.version import edgekit_version
 from edgekit.zoo.augment import augmented, check_augmentation
 from edgekit.zoo.checkpoint import (
+    HEADER_KEY,
     MAX_THREADS,
     Epoch,
     Progress,
@@ -51,6 +53,7 @@ from edgekit.zoo.checkpoint import (
     serialized,
     write_whole,
 )
+from edgekit.zoo.quantized import SpikingNetwork, Stepping, quantized
 from edgekit.zoo.recipe import Inputs, Optimizer, Recipe, changed, from_toml, read_recipe, to_toml
 from edgekit.zoo.result import ClassScore, Score, TrainResult
 from edgekit.zoo.table import build, network
@@ -130,7 +133,7 @@ def train(
             f"this is {found.sha256}"
         )
     if resume is None:
-        _make_folder(folder, recipe)
+        _check_free(folder)
     with _torch_settings(threads):
         progress = Progress(
             recipe=to_toml(recipe),
@@ -140,6 +143,8 @@ def train(
             history=() if earlier is None else earlier.history,
         )
         run = _Run(recipe, found, folder, progress)
+        if resume is None:  # not before all that may be refused
+            _make_folder(folder, recipe)
         run.advance(on_step, on_epoch)
         return run.finish()
 
@@ -151,7 +156,9 @@ def _recipe(name: str, config: Recipe | Mapping[str, Any] | None) -> Recipe:
         recipe = changed(read_recipe(name), config or {}, "config")
     if recipe.network != name:
         raise UsageError(f"the recipe is for {recipe.network}, not for {name}")
-    return recipe
+    # It is read again by whoever resumes, from another folder perhaps.
+    start = str(Path(recipe.start).absolute()) if recipe.start else ""
+    return dataclasses.replace(recipe, start=start)
 
 
 def _resumed_recipe(folder: Path, name: str, config: Recipe | Mapping[str, Any] | None) -> Recipe:
@@ -187,12 +194,19 @@ def _same_threads(earlier: Progress, threads: int | None) -> int:
     return threads or earlier.threads
 
 
-def _make_folder(folder: Path, recipe: Recipe) -> None:
+def _check_free(folder: Path) -> None:
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise OutputError(
                 f"{folder}: is there and not empty; resume it, or choose another folder"
             )
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def _make_folder(folder: Path, recipe: Recipe) -> None:
+    _check_free(folder)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
@@ -235,17 +249,45 @@ def fitted_preprocessing(inputs: Inputs, found: Dataset) -> Preprocessing:
     return Preprocessing(tuple(steps), found.window)
 
 
+def load_start(model: nn.Module, recipe: Recipe) -> None:
+    """Put the best weights of another run into a float network, in place.
+
+    Raises:
+        OutputError: the folder holds no finished float training of the same network.
+    """
+    path = Path(recipe.start) / MODEL
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about.get("network") != recipe.network or about.get("precision"):
+            raise ValueError(
+                f"holds {about.get('network')} {about.get('precision') or 'fp32'}, "
+                f"must be {recipe.network} fp32"
+            )
+        model.load_state_dict(tensors)
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+    ) as error:
+        raise OutputError(f"start: {path}: no training to begin with: {error}") from error
+
+
 def make_optimizer(settings: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of a recipe."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     if settings.name == "sgd":
         return torch.optim.SGD(
-            model.parameters(),
+            parameters,
             lr=settings.learning_rate,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
     return torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
 
 
@@ -259,11 +301,28 @@ class _Run:
         self.progress = progress
         self.preprocessing = fitted_preprocessing(recipe.inputs, found)
         torch.manual_seed(recipe.seed)
-        self.model = build(recipe.network)
+        self.model = self._made()
         self.optimizer = make_optimizer(recipe.optimizer, self.model)
         self.best: Tensors = {}
         if progress.history:
             self.best = load_checkpoint(folder, self.model, self.optimizer)
+
+    def _made(self) -> nn.Module:
+        """The network as the training begins with it."""
+        recipe = self.recipe
+        model = build(recipe.network)
+        if recipe.start and not self.progress.history:  # else the checkpoint has it all
+            load_start(model, recipe)
+        if not recipe.precision:
+            return model
+        samples = self.preprocessing.apply(self._calibration())
+        return quantized(model, recipe.precision, torch.from_numpy(samples))
+
+    def _calibration(self) -> Array:
+        """Raw training samples for quantisation, drawn with the seed."""
+        drawn = np.random.Generator(np.random.PCG64(self.recipe.seed)).permutation(self.data.train)
+        chosen: Array = self.data.x[np.sort(drawn[: self.recipe.calibration_samples])]
+        return chosen
 
     def advance(self, on_step: OnStep | None, on_epoch: Callable[[Epoch], None] | None) -> None:
         """Train what is left; every epoch leaves a whole checkpoint.
@@ -273,6 +332,9 @@ class _Run:
         """
         self._save()
         for number in range(len(self.progress.history) + 1, self.recipe.epochs + 1):
+            if self._is_exhausted():
+                log.info("no better validation for %d epochs: stopped", self.recipe.patience)
+                break
             epoch = self._epoch(number, on_step)
             self.progress = dataclasses.replace(
                 self.progress, history=(*self.progress.history, epoch)
@@ -284,6 +346,11 @@ class _Run:
             write_whole(self.folder / HISTORY, (json.dumps(rows, indent=2) + "\n").encode())
             if on_epoch is not None:
                 on_epoch(epoch)
+
+    def _is_exhausted(self) -> bool:
+        """Whether the best epoch lies `patience` epochs back."""
+        best, patience = self.progress.best, self.recipe.patience
+        return bool(patience and best and len(self.progress.history) - best.epoch >= patience)
 
     def _save(self) -> None:
         save_checkpoint(self.folder, self.progress, self.model, self.optimizer, self.best)
@@ -308,6 +375,8 @@ class _Run:
             loss = self._loss(batch, rng)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            if recipe.gradient_clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
             self.optimizer.step()
             total += float(loss.detach()) * len(batch)
             if on_step is not None:
@@ -329,19 +398,32 @@ class _Run:
         if augmentation.noise:
             x = x + np.float32(augmentation.noise) * rng.standard_normal(x.shape, np.float32)
         labels = torch.from_numpy(self.data.y[batch])
-        smoothing = self.recipe.label_smoothing
         if not augmentation.mixup:
-            scores = self.model(torch.from_numpy(x))
-            return functional.cross_entropy(scores, labels, label_smoothing=smoothing)
+            return self._cross_entropy(self.model(torch.from_numpy(x)), labels) + self._spike_cost()
         share = float(rng.beta(augmentation.mixup, augmentation.mixup))
         other = rng.permutation(len(batch))
         mixed = np.float32(share) * x + np.float32(1 - share) * x[other]
         scores = self.model(torch.from_numpy(mixed))
         losses = [
-            functional.cross_entropy(scores, target, label_smoothing=smoothing)
+            self._cross_entropy(scores, target)
             for target in (labels, labels[torch.from_numpy(other)])
         ]
-        return share * losses[0] + (1 - share) * losses[1]
+        return share * losses[0] + (1 - share) * losses[1] + self._spike_cost()
+
+    def _cross_entropy(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean over samples, smoothed and scaled as the recipe says."""
+        recipe = self.recipe
+        return functional.cross_entropy(
+            scores * recipe.score_scale, labels, label_smoothing=recipe.label_smoothing
+        )
+
+    def _spike_cost(self) -> torch.Tensor | float:
+        """What the spikes of the last call cost, beyond the rate that is free."""
+        spikes = self.recipe.spikes
+        if not spikes.penalty or not isinstance(self.model, SpikingNetwork):
+            return 0.0
+        rates = torch.stack(tuple(self.model.rates.values()))
+        return spikes.penalty * torch.relu(rates - spikes.target).mean()
 
     def _evaluate(self, x: Array, y: Array) -> tuple[Score, Array]:
         """Score of samples, and the class that each is given."""
@@ -357,7 +439,8 @@ class _Run:
                 f"the training diverged: scores are not finite; lower optimizer.learning_rate "
                 f"({self.recipe.optimizer.learning_rate:g})"
             )
-        loss = float(functional.cross_entropy(logits, torch.from_numpy(y)))
+        scaled = logits * self.recipe.score_scale
+        loss = float(functional.cross_entropy(scaled, torch.from_numpy(y)))
         given: Array = logits.argmax(1).numpy()
         return Score(float((given == y).mean()), loss, len(y)), given
 
@@ -373,12 +456,13 @@ class _Run:
             network=self.recipe.network,
             dataset=self.recipe.dataset,
             split=self.recipe.split,
+            precision=self.recipe.precision,
             caveat=self.data.caveat,
             dataset_sha256=self.data.sha256,
             folder=str(self.folder),
             epochs=len(self.progress.history),
             best_epoch=best.epoch,
-            parameters=sum(p.numel() for p in self.model.parameters()),
+            parameters=sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             train=parts["train"][0],
             validation=parts["validation"][0],
             test=test,
@@ -398,20 +482,24 @@ class _Run:
     def _write(self, result: TrainResult, x: Array, y: Array) -> None:
         about = {
             "network": self.recipe.network,
+            "precision": self.recipe.precision,
             "classes": self.data.classes,
             "preprocessing": json.loads(self.preprocessing.to_json()),
         }
-        drawn = np.random.Generator(np.random.PCG64(self.recipe.seed)).permutation(self.data.train)
-        calibration = self.data.x[np.sort(drawn[: self.recipe.calibration_samples])]
         files = {
             MODEL: serialized(self.best, json.dumps(about)),
             PREPROCESSING: self.preprocessing.to_json().encode(),
-            CALIBRATION: _npz(x=self.preprocessing.apply(calibration)),
-            TEST: _npz(x=self.preprocessing.apply(x), y=y),
+            CALIBRATION: _npz(x=self._deployed(self._calibration())),
+            TEST: _npz(x=self._deployed(x), y=y),
             METRICS: result.to_json().encode(),
         }
         for name, content in files.items():
             write_whole(self.folder / name, content)
+
+    def _deployed(self, x: Array) -> Array:
+        """Preprocessed samples in the form that the deployed network takes."""
+        prepared = self.preprocessing.apply(x)
+        return self.model.windows(prepared) if isinstance(self.model, Stepping) else prepared
 
 
 def class_scores(classes: tuple[str, ...], y: Array, given: Array) -> tuple[ClassScore, ...]:

@@ -29,6 +29,9 @@ REFERENCES = {
 }
 """MLPerf Tiny's file and its multiply-accumulates."""
 
+STEPPING = [name for name, known in NETWORKS.items() if known.module == "edgekit.zoo.spiking"]
+"""Networks that a device runs step by step; what they become is tested where they are written."""
+
 
 @functools.cache
 def program_of(name: str) -> Program:
@@ -70,7 +73,7 @@ def weights(program: Program) -> Counter[tuple[int, ...]]:
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in STEPPING])
 def test_lowers_to_int8(name: str) -> None:
     """Nothing stays in float; one output of the size that the table states."""
     program = program_of(name)
@@ -78,6 +81,20 @@ def test_lowers_to_int8(name: str) -> None:
     assert program.tensors[program.inputs[0].tensor].dtype is DType.INT8
     assert tuple(program.inputs[0].source_shape) == NETWORKS[name].input_shape
     assert program.tensors[program.outputs[0].tensor].type.size == NETWORKS[name].outputs
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_windows_of_the_stated_shape(name: str) -> None:
+    """Whole windows in, as training has them, and as many scores as the table states."""
+    import torch
+
+    torch.manual_seed(0)
+    model, known = build(name).eval(), NETWORKS[name]
+    x = torch.randn(3, *known.input_shape[1:])
+    with torch.no_grad():
+        assert model(x).shape == (3, known.outputs)
+        assert model(x[:1]).shape == (1, known.outputs)
+    assert STEPPING == ["har-l2mu", "har-l2mu-synaptic", "har-lmu", "har-scnn"]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
