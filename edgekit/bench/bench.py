@@ -72,7 +72,8 @@ def bench(
     Args:
         subject: what the artifact says of itself.
         ways: of executing it, in order.
-        samples: real inputs that are cycled, from reset each; with labels, accuracy is counted
+        samples: real inputs that are cycled, from reset each, or the steps of real windows where
+            an inference is one; with labels, accuracy is counted
             over them, of sequences by their last steps.
         protocol: how real execution is measured.
         command: that is running, for the report.
@@ -120,15 +121,17 @@ def check_vectors(subject: Subject, vectors: Mapping[str, Array]) -> None:
     named = [(f"input/{port.name}", port) for port in subject.inputs]
     named += [(f"output/{port.name}", port) for port in subject.outputs]
     counts = set()
+    time = () if subject.steps is None else (subject.steps,)
     for key, port in named:
         if key not in vectors:
             raise BoundaryError(f"the test vectors lack {key!r}, they have {sorted(vectors)}")
         values = vectors[key]
-        fits = values.ndim > 0 and values.shape[1:] == port.source_shape
+        shape = (*time, *port.source_shape)
+        fits = values.ndim > 0 and values.shape[1:] == shape
         if not fits or values.dtype != np.dtype(port.dtype):
             raise BoundaryError(
                 f"test vectors {key!r} are {values.dtype}{list(values.shape)}, must be "
-                f"{port.dtype}[N, {', '.join(map(str, port.source_shape))}]"
+                f"{port.dtype}[N, {', '.join(map(str, shape))}]"
             )
         counts.add(len(values))
     if len(counts) != 1 or counts == {0}:
@@ -149,12 +152,15 @@ def _run(
         cost = runner.cost(_fed(runner, samples), protocol)
         agreement = _agreement(subject, runner, vectors)
         if limit is None and runner.is_simulated:
-            limit = max(1, SIMULATED_SAMPLES // (samples.steps or 1))
+            steps = 1 if subject.steps is not None else samples.steps or 1
+            limit = max(1, SIMULATED_SAMPLES // steps)
         right = answers(runner, samples.first(limit))
         latency = cost.latency_ms
         timed = latency is not None and latency.provenance == "measured"
         own = runner.precision == subject.identity.precision
         layers = sum(layer.macs or 0 for layer in cost.layers)
+        known = None if subject.macs is None else subject.macs * (subject.steps or 1)
+        units = len(samples) if subject.steps is not None else len(samples.inputs)
         run = Run(
             backend=runner.name,
             backend_version=runner.version,
@@ -163,13 +169,11 @@ def _run(
             precision=runner.precision,
             device=runner.device,
             on_target=runner.on_target,
-            input=samples.origin
-            if cost.samples == len(samples.inputs)
-            else _part(cost.samples, samples),
+            input=_part(cost.samples, units, samples, windows=subject.steps is not None),
             samples=cost.samples,
             file=runner.file,
             protocol=replace(protocol, threads=runner.threads) if timed else None,
-            macs=layers or (subject.macs if own else None),
+            macs=layers or (known if own else None),
             instructions=cost.instructions,
             cycles=cost.cycles,
             causes=cost.causes,
@@ -188,6 +192,7 @@ def _run(
             flags=runner.flags,
             provenance=_provenances(cost),
             warnings=(*runner.notes, *cost.warnings),
+            step=cost.step,
         )
         return run, right
 
@@ -219,10 +224,15 @@ def _agreement(subject: Subject, runner: Runner, vectors: Mapping[str, Array]) -
     return agreement
 
 
-def _part(count: int, samples: Samples) -> str:
-    """Which inputs were run, where not all of them were."""
+def _part(count: int, units: int, samples: Samples, *, windows: bool) -> str:
+    """Which inputs or windows were run."""
+    origin = f"{units} windows of {samples.source}" if windows else samples.origin
+    if count == units:
+        return origin
+    if windows:
+        return f"{count} of {origin}"
     one = "sample" if samples.steps is None else "one"
-    return f"first {one if count == 1 else count} of {samples.origin}"
+    return f"first {one if count == 1 else count} of {origin}"
 
 
 def _fed(runner: Runner, samples: Samples) -> Sequence[Mapping[str, Array]]:
@@ -236,7 +246,7 @@ def compare(runner: Runner, vectors: Mapping[str, Array]) -> Agreement:
     largest = None
     for number in range(count):
         inputs = {p.name: vectors[f"input/{p.name}"][number] for p in runner.inputs}
-        results = runner.run(inputs)
+        results = runner.run(inputs) if runner.steps is None else runner.run_window(inputs)
         changed = False
         for port in runner.outputs:
             want, got = vectors[f"output/{port.name}"][number], results[port.name]

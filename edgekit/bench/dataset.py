@@ -137,6 +137,7 @@ def match(
     *,
     sequences: bool = False,
     raw: bool = False,
+    window: int | None = None,
 ) -> Dataset:
     """The arrays of a data set as a network's inputs.
 
@@ -146,6 +147,7 @@ def match(
         sequences: the network has state, so that samples may be sequences. A sequence of one step
             is an input like any other.
         raw: refuse anything that is not in the input's dtype already; there are no labels.
+        window: steps that every sample must have; None for any number, and for single inputs.
 
     Raises:
         BoundaryError: keys, shapes, dtypes or counts of samples or steps do not fit, none of
@@ -158,7 +160,7 @@ def match(
     steps: dict[str, int | None] = {}
     for port in ports:
         key = keys[port.name]
-        steps[port.name] = _steps(port, arrays[key], key, sequences=sequences)
+        steps[port.name] = _steps(port, arrays[key], key, sequences=sequences, window=window)
         values = _shaped(port, arrays[key], steps[port.name])
         found[port.name], real[port.name] = _typed(port, values, key, rest, raw=raw)
     counts = {name: len(values) for name, values in found.items()}
@@ -190,16 +192,20 @@ def _input_key(ports: Sequence[Port], port: Port, arrays: Mapping[str, Array]) -
     )
 
 
-def _steps(port: Port, values: Array, key: str, *, sequences: bool) -> int | None:
+def _steps(
+    port: Port, values: Array, key: str, *, sequences: bool, window: int | None
+) -> int | None:
     """The number of steps of each sample, None where it is one input.
 
     Samples and steps may lack axes of extent 1, such as batch and channel.
 
     Raises:
         BoundaryError: neither [N, *source_shape] nor, where there may be sequences,
-            [N, T, *source_shape], or T is 0.
+            [N, T, *source_shape], or T is 0 or not the window's.
     """
     shape = port.source_shape
+    if window is not None:
+        return _window(port, values, key, window)
     if values.ndim > 0 and _without_ones(values.shape[1:]) == _without_ones(shape):
         return None
     if sequences and values.ndim > 1 and _without_ones(values.shape[2:]) == _without_ones(shape):
@@ -211,6 +217,28 @@ def _steps(port: Port, values: Array, key: str, *, sequences: bool) -> int | Non
     raise BoundaryError(
         f"array {key!r} has shape {list(values.shape)}, must be [N, {wanted}]"
         + f" or, as sequences, [N, T, {wanted}]" * sequences
+    )
+
+
+def _window(port: Port, values: Array, key: str, window: int) -> int:
+    """The steps of windows [N, T, *source_shape], axes of extent 1 apart.
+
+    Raises:
+        BoundaryError: another shape; says where the time axis lies where it lies elsewhere.
+    """
+    wanted, axes = _without_ones(port.source_shape), values.shape[1:]
+    if values.ndim > 1 and axes[0] == window and _without_ones(axes[1:]) == wanted:
+        return window
+    shape = ", ".join(map(str, (window, *wanted)))
+    hint = ""
+    if sorted(_without_ones(axes)) == sorted(_without_ones((window, *wanted))):
+        hint = "; its time axis lies in another place, and must be the first of a window"
+    elif values.ndim > 1 and _without_ones(axes[1:]) == wanted:
+        hint = f"; these have {axes[0]} steps"
+    elif _without_ones(axes) == wanted:
+        hint = "; these are single samples"
+    raise BoundaryError(
+        f"array {key!r} has shape {list(values.shape)}, must be windows [N, {shape}]{hint}"
     )
 
 

@@ -32,8 +32,9 @@ from edgekit.bench.fields import (
 )
 from edgekit.bench.memory import Memory
 from edgekit.bench.protocol import MODELLED, Latency, Protocol, Provenance, require_modelled
+from edgekit.bench.spiking import Spiking, StepCost
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the structure; a reader refuses every other."""
 
 Role = Literal["subject", "baseline"]
@@ -84,10 +85,14 @@ class Preprocessing:
     Attributes:
         specification: the declared chain, in words.
         latency_ms: of one sample; null where it was not run.
+        cycles: of one sample, as C on the emulated core; null where nothing counted them.
+        instructions: likewise.
     """
 
     specification: str
     latency_ms: Latency | None
+    cycles: Quantity | None = None
+    instructions: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,9 @@ class Provenances:
 class Run:
     """One way of executing the network on one device.
 
+    An inference is one run from the initial state; where :attr:`step` is not null it is a whole
+    window: a reset, then a step for each of its samples.
+
     Attributes:
         backend: ``c``, ``onnxruntime``, ``litert`` or ``tensorrt``.
         backend_version: of the runtime; of edgekit for generated C.
@@ -199,6 +207,7 @@ class Run:
         flags: that it was given.
         provenance: of the figures.
         warnings: what to mind when reading the figures.
+        step: of a window; null where an inference is one input.
 
     Raises:
         ValueError: causes that are not those of the cycles, a modelled latency that is not the
@@ -234,6 +243,7 @@ class Run:
     flags: tuple[str, ...] = ()
     provenance: Provenances = field(default_factory=Provenances)
     warnings: tuple[str, ...] = ()
+    step: StepCost | None = None
 
     def __post_init__(self) -> None:
         require_sum(self.causes, self.cycles)
@@ -285,6 +295,7 @@ class Report:
         preprocessing: null where the artifact declares none.
         runs: in the order they were made.
         warnings: of the machine and the artifact.
+        spiking: what a spiking network adds; null for any other.
     """
 
     schema: Count
@@ -298,6 +309,7 @@ class Report:
     preprocessing: Preprocessing | None
     runs: tuple[Run, ...]
     warnings: tuple[str, ...] = ()
+    spiking: Spiking | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", self.created):

@@ -19,7 +19,7 @@ from edgekit.bench.fields import Count, Integer, Quantity, ReportError, decode, 
 from edgekit.bench.memory import Memory
 from edgekit.bench.report import FileSize, Identity, check_schema
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "ondevice.json"
 
 Array = NDArray[Any]
@@ -152,6 +152,8 @@ class Subject:
         toolchain_version: first line of what it says about itself.
         flags: that it was given.
         files: sizes of what is deployed.
+        steps: of a window, where an inference is one: a reset, then a step for each of its samples;
+            null where it is a single input.
     """
 
     schema: Count
@@ -169,8 +171,11 @@ class Subject:
     toolchain_version: str | None = None
     flags: tuple[str, ...] = ()
     files: tuple[FileSize, ...] = ()
+    steps: Count | None = None
 
     def __post_init__(self) -> None:
+        if self.steps == 0:
+            raise ValueError("steps is 0, a window has at least one")
         if not self.inputs or not self.outputs:
             raise ValueError("a network has inputs and outputs")
         for ports in (self.inputs, self.outputs):

@@ -12,6 +12,7 @@ import typer
 from edgekit.bench.costs import CAUSES, Causes
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import Report, Run, as_text, write_text
+from edgekit.bench.spiking import Spiking, StepCost
 from edgekit.cli.explain import explained
 from edgekit.cli.render import Format, cell, facts_as, rows_as, show
 from edgekit.deploy.artifact import load
@@ -55,6 +56,13 @@ def bench(
         str, typer.Option(help="Further percentiles of the latency (comma list).")
     ] = "",
     threads: Annotated[int, typer.Option(min=1, help="That a runtime may use.")] = 1,
+    opponent: Annotated[
+        Path | None,
+        typer.Option(
+            help="An artifact whose network does not spike, for the same target: held against a "
+            "spiking one over the same windows."
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -72,7 +80,12 @@ def bench(
     is shown, for the first input.
     """
     if layer is not None:
-        refused = {"--backend": backend, "--baseline": baseline, "--output": output}
+        refused = {
+            "--backend": backend,
+            "--baseline": baseline,
+            "--opponent": opponent,
+            "--output": output,
+        }
         _refuse_with_explain(device, [name for name, value in refused.items() if value is not None])
         found = load(artifact).explain(layer, data, device=device, seed=seed)
         show(explained(found, style))
@@ -85,6 +98,7 @@ def bench(
         protocol=_protocol(warmup, iters, min_seconds, percentiles=percentiles, threads=threads),
         limit=limit,
         seed=seed,
+        opponent=opponent,
     )
     for warning in warnings(report):
         log.warning("warning: %s", warning)
@@ -175,6 +189,10 @@ def summary(report: Report) -> dict[str, Any]:
             facts["cycle_model"] = run.cycle_model.sentence
         facts["stack_bytes"] = run.stack_bytes
     facts["latency_ms"] = latency_words(run)
+    if run.step is not None:
+        facts |= step_facts(run.step)
+    if report.spiking is not None:
+        facts |= spiking_facts(report.spiking)
     if report.preprocessing is not None and report.preprocessing.latency_ms is not None:
         chain = report.preprocessing.latency_ms
         facts["preprocessing_ms"] = f"p50 {chain.p50:.4f} ({chain.provenance})"
@@ -191,6 +209,42 @@ def summary(report: Report) -> dict[str, Any]:
     if run.toolchain:
         facts["toolchain"] = run.toolchain_version
         facts["flags"] = " ".join(run.flags)
+    return facts
+
+
+def step_facts(step: StepCost) -> dict[str, Any]:
+    """Of a window, whose own figures stand above."""
+    facts: dict[str, Any] = {"steps": step.steps}
+    for name, mean, worst in (
+        ("step_cycles", step.cycles, step.worst_cycles),
+        ("step_latency_ms", step.latency_ms, step.worst_latency_ms),
+    ):
+        if mean is not None:
+            facts[name] = cell(mean) + ("" if worst is None else f" (at most {cell(worst)})")
+    return facts
+
+
+def spiking_facts(spiking: Spiking) -> dict[str, Any]:
+    """What fires, what that costs, and beside whom."""
+    rate, crossover, opponent = spiking.spike_rate, spiking.crossover, spiking.opponent
+    facts: dict[str, Any] = {
+        "weights": spiking.element,
+        "spike_rate": None if rate is None else f"{rate:.4f} (of {spiking.windows} windows)",
+        "synaptic_ops": f"{spiking.synaptic_ops:,.0f} a window; dense {spiking.dense_ops:,}",
+        "bytes_touched": f"{spiking.bytes_touched:,.0f} a step; dense {spiking.bytes_dense:,}",
+        "state_bytes": spiking.state_bytes,
+    }
+    if crossover is not None:
+        meets = "never" if crossover.crossing is None else f"at activity {crossover.crossing:.3f}"
+        facts["step_event_cycles"] = f"{crossover.event_cycles:,.0f} ({crossover.provenance})"
+        facts["step_dense_cycles"] = f"{crossover.dense_cycles:,.0f} ({crossover.provenance})"
+        facts["crossover"] = f"{meets}; real windows {crossover.activity:.3f}"
+    if opponent is not None:
+        facts["opponent"] = f"{opponent.name}, {opponent.element}, {opponent.parameters:,} weights"
+        if opponent.cycles is not None:
+            facts["opponent_cycles"] = f"{opponent.cycles:,.0f} a window"
+        if opponent.accuracy is not None:
+            facts["opponent_accuracy"] = f"{opponent.accuracy:.4f}"
     return facts
 
 

@@ -21,6 +21,7 @@ from edgekit.cli.options import (
     States,
     Weights,
     read_arguments,
+    read_nir_options,
     read_shapes,
     read_states,
 )
@@ -38,18 +39,27 @@ def export(
     model: Annotated[
         str,
         typer.Argument(
-            help="A .tflite, .onnx or .pt2 file, or package.module:factory, a function that makes "
-            "a torch module; it is imported from the current directory too."
+            help="A .tflite, .onnx, .pt2 or .nir file, or package.module:factory, a function that "
+            "makes a torch module or a spiking graph; it is imported from the current directory "
+            "too."
         ),
     ],
     target: Annotated[str | None, typer.Option("--target", "-t", help="What to build for.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder to make.")] = None,
     calib: Annotated[
-        Path | None, typer.Option(help="Training samples (.npz) that quantise a float model.")
+        Path | None,
+        typer.Option(
+            help="Training samples (.npz) that quantise a float model; a spiking network needs "
+            "windows [N, T, ...]."
+        ),
     ] = None,
     config: Config = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto (default), int8, float32; Jetsons float16.")
+        str | None,
+        typer.Option(
+            help="auto (default), int8, float32; Jetsons float16; weights of spiking networks "
+            "also ternary, shift3, int4, …"
+        ),
     ] = None,
     observer: Annotated[
         str | None, typer.Option(help="minmax (default), mse, percentile or percentile:NUMBER.")
@@ -63,6 +73,13 @@ def export(
         typer.Option(help="JSON of what happens to raw data; benchmarks time it apart."),
     ] = None,
     state: States = None,
+    nir: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE: how a .nir file is read: dt (seconds of a step), convention (nir or "
+            "snntorch), reset, method."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Prefix of every C symbol.")] = None,
     toolchain: Annotated[
         str | None, typer.Option(help="arm-none-eabi-gcc or ziglang; default what is there.")
@@ -106,6 +123,7 @@ def export(
         "factory_args": read_arguments(factory_arg) if factory_arg else None,
         "preprocessing": preprocessing,
         "state": read_states(state) if state else None,
+        "nir": read_nir_options(nir) if nir else None,
         "toolchain": toolchain,
         "stack_bytes": stack_bytes,
         "seed": seed,

@@ -62,6 +62,24 @@ def read_shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def read_nir_options(given: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` as a mapping.
+
+    Raises:
+        UsageError: a text that reads otherwise.
+
+    >>> read_nir_options(["dt=0.05"])
+    {'dt': '0.05'}
+    """
+    options = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--nir {text!r} must read NAME=VALUE")
+        options[name] = value
+    return options
+
+
 def read_arguments(given: list[str]) -> dict[str, str]:
     """``NAME=VALUE`` as a mapping.
 

@@ -206,8 +206,9 @@ def _network(model: str, configured: Configured) -> Model:
     path = Path(model)
     weights = configured.weights
     if modules.is_factory(model):
+        made, name, own = modules.made_of(model, configuration, weights)
         network, _ = modules.read_module(
-            model, configuration, configured.calibration, example_inputs=None, weights=weights
+            made, name, configuration, configured.calibration, example_inputs=None, own=own
         )
     else:
         modules.refuse_factory_options(configuration, weights, "a file")

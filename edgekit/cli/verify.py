@@ -65,6 +65,8 @@ def summary(report: VerifyReport) -> dict[str, Any]:
         facts["accuracy"] = f"{report.accuracy:.4f} ({right} of {report.samples})"
     if report.float_accuracy is not None:
         facts["float_accuracy"] = f"{report.float_accuracy:.4f}"
+    if report.class_agreement is not None:
+        facts["class_agreement"] = f"{report.class_agreement:.4f}"
     return facts
 
 

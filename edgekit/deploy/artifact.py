@@ -15,10 +15,18 @@ from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import Report
 from edgekit.bench.runners import backends as measured_by
 from edgekit.bench.subject import Subject
+from edgekit.data.preprocessing import Preprocessing
 from edgekit.deploy import benchmark, verification
-from edgekit.deploy.data import Samples, read_arrays, samples_for
+from edgekit.deploy.data import (
+    Samples,
+    cut_recording,
+    is_recording,
+    read_arrays,
+    read_preprocessing,
+    samples_for,
+)
 from edgekit.deploy.explain import Explanation, explain, no_cycle_model, tracing_device
-from edgekit.deploy.layout import BOARD, IMAGE, REFERENCE, SOURCES, VECTORS
+from edgekit.deploy.layout import BOARD, IMAGE, PREPROCESSING, REFERENCE, SOURCES, VECTORS
 from edgekit.deploy.machines import DEVICES, open_library
 from edgekit.deploy.manifest import Manifest, ModelFile, check_files, read_manifest
 from edgekit.deploy.runtime import RuntimeSession, open_runtime
@@ -107,7 +115,18 @@ class Artifact:
                 Layer(layer.symbol, layer.operation, layer.operator)
                 for layer in self.manifest.layers
             ),
+            steps=self.manifest.steps,
         )
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What happens to raw samples before the network; nothing where none is declared.
+
+        Raises:
+            InvalidDataError: the artifact's declaration is none.
+        """
+        path = self.folder / PREPROCESSING
+        return read_preprocessing(path) if path.is_file() else Preprocessing()
 
     @property
     def _built(self) -> LinkedImage | SharedObject | None:
@@ -181,7 +200,8 @@ class Artifact:
                 f"{self.target.name} has no device {device!r}; it has {', '.join(self.devices)}"
             )
         machine = open_library(self.library, self.target, device, self._built)
-        return Session(self.program, self.library, self.manifest.layers, machine, device)
+        layers, steps = self.manifest.layers, self.manifest.steps
+        return Session(self.program, self.library, layers, machine, device, steps=steps)
 
     def _model_for(self, backend: str) -> ModelFile:
         """What a runtime executes: the first file for it, the others are baselines."""
@@ -190,17 +210,23 @@ class Artifact:
     def samples(self, data: Data | None, limit: int | None = None) -> tuple[Samples, int]:
         """Samples for its inputs, at most `limit`, and how many there were.
 
-        None takes the artifact's own test vectors.
+        None takes the artifact's own test vectors. A network that decides over windows takes
+        windows, or a raw recording with the times of its samples: ``seconds`` beside the values
+        [time, channels]; see :func:`edgekit.deploy.data.cut_recording`.
 
         Raises:
             InvalidDataError: the data does not fit the inputs.
         """
         if limit is not None and limit < 1:
             raise UsageError(f"limit is {limit}, must be positive")
+        steps = self.manifest.steps
         if data is None:
-            samples = samples_for(self.program, _vectors(self.folder), raw=True)
+            samples = samples_for(self.program, _vectors(self.folder), raw=True, window=steps)
         else:
-            samples = samples_for(self.program, data)
+            arrays = read_arrays(data)
+            if steps is not None and is_recording(arrays):
+                arrays = cut_recording(arrays, self.preprocessing, _name_of(data))
+            samples = samples_for(self.program, arrays, window=steps)
         return (samples if limit is None else samples.first(limit)), len(samples)
 
     def verify(
@@ -228,7 +254,8 @@ class Artifact:
         with self.open(device, backend=backend) as session:
             samples, available = self.samples(data, limit)
             if limit is None and session.device != "local":
-                samples = samples.first(max(1, SIMULATED_SAMPLES // (samples.steps or 1)))
+                steps = 1 if self.manifest.steps is not None else samples.steps or 1
+                samples = samples.first(max(1, SIMULATED_SAMPLES // steps))
             # Where no Program says what is computed, the root one is the float model itself.
             reference = self.reference if session.has_reference else self.program
             return verification.verify(session, samples, reference=reference, available=available)
@@ -248,6 +275,7 @@ class Artifact:
         limit: int | None = None,
         seed: int | None = None,
         command: str | None = None,
+        opponent: Artifact | Path | str | None = None,
     ) -> Report:
         """Cost of one inference, in every way that is asked for.
 
@@ -263,14 +291,21 @@ class Artifact:
                 where time is measured and the first in an emulator, as for :meth:`verify`.
             seed: of the random input; None for the artifact's own.
             command: for the report; None for this process's.
+            opponent: artifact of a network that does not spike, to hold a spiking one against.
 
         Raises:
-            InvalidDataError: the data does not fit the inputs.
+            InvalidDataError: the data does not fit the inputs, or the opponent's.
+            UsageError: an opponent of a network that does not spike, or that is none.
             UnsupportedError: no such device, back end or baseline.
             DeviceMissingError: a runtime is not installed.
             VerificationError: generated C is not exact on the test vectors.
         """
         protocol = protocol or Protocol()
+        other = load(opponent) if isinstance(opponent, str | Path) else opponent
+        if other is not None:
+            from edgekit.deploy.opponent import check_opponent
+
+            check_opponent(self, other)
         with benchmark.typed_errors(self.folder):
             subject = benchmark.subject_for(self)
             ways = benchmark.ways_of(
@@ -283,7 +318,7 @@ class Artifact:
             )
             samples = self._bench_samples(subject, data, seed)
             here = protocol if "local" in self.target.devices else None
-            return bench(
+            report = bench(
                 subject,
                 ways,
                 samples,
@@ -293,6 +328,13 @@ class Artifact:
                 limit=limit,
                 preprocessing=timed(self.folder, subject, samples, here),
             )
+            if self.manifest.spiking is None:
+                return report
+            from edgekit.deploy.spiking_bench import Asked, with_spikes
+
+            first = next(iter(benchmark.names_of(device)), self.devices[0])
+            windows, asked = self.samples(data)[0], Asked(first, protocol, limit, other)
+            return with_spikes(self, report, windows, samples.source, asked)
 
     def explain(
         self,
@@ -326,11 +368,18 @@ class Artifact:
     def _bench_samples(
         self, subject: Subject, data: Data | None, seed: int | None
     ) -> measured.Samples:
+        if data is None and self.manifest.steps is not None:
+            # What a step costs depends on what fires: nothing that is drawn stands for it.
+            return measured.Samples.of(self.samples(None)[0], "the artifact's test vectors")
         if data is None:
             own = self.manifest.configuration.seed
             return measured.seeded(subject.inputs, own if seed is None else seed)
-        source = Path(data).name if isinstance(data, str | Path) else "the data"
-        return measured.Samples.of(self.samples(data)[0], source)
+        return measured.Samples.of(self.samples(data)[0], _name_of(data))
+
+
+def _name_of(data: Data) -> str:
+    """Where samples come from, for people."""
+    return Path(data).name if isinstance(data, str | Path) else "the data"
 
 
 def _vectors(folder: Path) -> dict[str, Array]:

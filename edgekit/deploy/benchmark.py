@@ -175,8 +175,9 @@ def _plan(manifest: Manifest, program: Program, features: frozenset[str]) -> Mem
         return None
     plan = allocate(program, {name: scratch_bytes(call) for name, (_, call) in calls.items()})
     placed = {tensor: b.offset for b in plan.buffers for tensor in b.tensors}
-    same = plan.arena_bytes == manifest.interface.arena_bytes and all(
-        placed.get(tensor, offset) == offset
+    arena = manifest.interface.arena_bytes
+    same = plan.arena_bytes == arena and all(
+        offset >= arena if tensor in plan.in_state else placed.get(tensor, offset) == offset
         for layer in manifest.layers
         for tensor, offset in zip(layer.outputs, layer.offsets, strict=True)
     )

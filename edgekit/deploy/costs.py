@@ -66,7 +66,7 @@ class Functions:
         point.
         """
         own = name.partition(".")[0]
-        if own.startswith(f"{self._prefix}layer_"):
+        if own.startswith(f"{self._prefix}layer_") or own == f"{self._prefix}carry":
             return "layer"
         if own.startswith(f"{self._prefix}ek_"):
             return "kernel"

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit.data.preprocessing import Preprocessing
 from edgekit.deploy.artifact import Artifact, load
+from edgekit.deploy.data import read_preprocessing
 from edgekit.deploy.families import FAMILIES
 from edgekit.deploy.families.family import Job, Parts
-from edgekit.deploy.layout import BOARD, PREPROCESSING
-from edgekit.deploy.manifest import SCHEMA, Configuration, Manifest
+from edgekit.deploy.frontend import emit_frontend, frontend_section
+from edgekit.deploy.layout import BOARD, FRONTEND, PREPROCESSING
+from edgekit.deploy.manifest import PRECISION_NAMES, SCHEMA, Configuration, Manifest
 from edgekit.deploy.ondevice import write_kit
-from edgekit.deploy.source import Calibration, Source, read_source, take_program
+from edgekit.deploy.source import SPIKING, Calibration, Source, read_source, take_program
 from edgekit.deploy.staging import check_destination, staged
 from edgekit.errors import InvalidDataError, UsageError
 from edgekit.program import serialize
 from edgekit.program.ir import Program
 from edgekit.targets.c.emit import library_name
+from edgekit.targets.host import write_files
 from edgekit.targets.target import JETSON, Target
 from edgekit.targets.target import target as find_target
 from edgekit.version import edgekit_version, library_versions
@@ -40,14 +44,15 @@ def export(
     """Turn a model into an artifact: what runs on the target, vectors, a manifest.
 
     Args:
-        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, a ``torch.nn.Module`` (a converted
-            one is deployed as it is), an ``ExportedProgram``, ``"package.module:factory"``, or a
-            Program.
+        model: path of a ``.tflite``, ``.onnx``, ``.pt2`` or ``.nir`` file, a ``torch.nn.Module``
+            (a converted one is deployed as it is; one with snnTorch neurons is a spiking network),
+            an ``ExportedProgram``, ``"package.module:factory"``, a ``SpikingGraph`` or a Program.
         example_inputs: what a module's ``forward`` takes: a tensor or array, a tuple of them, or
             a dict by argument. Deployment is for a batch of 1; files know their inputs.
         target: name of a target (``edgekit targets list``), or the path of a board's TOML file.
         calibration: representative inputs that quantise a float model: the path of an ``.npz``
-            file, arrays by input name, or one array. First axis counts samples.
+            file, arrays by input name, or one array. First axis counts samples. A spiking network
+            needs windows [N, T, ...] in every precision.
         weights: ``.safetensors`` file with the state of the factory's module.
         preprocessing: JSON file that says what happens to raw data before it becomes the input;
             the artifact carries it, and benchmarks time it apart.
@@ -101,25 +106,17 @@ def export(
             text = declared.to_json()
             (stage / PREPROCESSING).write_text(text, encoding="utf-8", newline="\n")
         parts = family.build(Job(stage, source, configuration, where, tools))
+        if source.spiking is not None:
+            made = emit_frontend(source.program, declared or Preprocessing(), where)
+            if made is not None:
+                write_files(made.library, stage / FRONTEND)
+                with (stage / "README.md").open("a", encoding="utf-8", newline="\n") as readme:
+                    readme.write(frontend_section(made.library))
         manifest = _manifest(source, configuration, where, parts).with_files(stage)
         if parts.ondevice is not None:
             write_kit(manifest, parts.ondevice, stage)
         manifest.with_files(stage).write(stage)
     return load(folder)
-
-
-def read_preprocessing(path: Path) -> Preprocessing:
-    """What a file declares to happen before the network.
-
-    Raises:
-        InvalidDataError: it cannot be read, or declares something else.
-    """
-    try:
-        return Preprocessing.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidDataError(f"{path}: cannot be read: {error}") from error
-    except InvalidDataError as error:
-        raise InvalidDataError(f"{path}: {error}") from error
 
 
 def _stem(model: object) -> str:
@@ -128,6 +125,8 @@ def _stem(model: object) -> str:
         return model.name
     if isinstance(model, Path):
         return model.stem
+    if SPIKING in sys.modules and isinstance(own := getattr(model, "name", None), str):
+        return own
     if isinstance(model, str):
         return model.rpartition(":")[2] if ":" in model else Path(model).stem
     return type(model).__name__.lower()
@@ -144,7 +143,9 @@ def _configuration(
     if unknown:
         raise UsageError(f"unknown options {unknown}; known: {sorted(known)}")
     text = serialize.encode(Configuration(where.name, network)) | dict(options)
-    for key in ("input_shapes", "state", "factory_args"):
+    asked = text["precision"]
+    text["precision"] = PRECISION_NAMES.get(asked, asked) if isinstance(asked, str) else asked
+    for key in ("input_shapes", "state", "factory_args", "nir"):
         text[key] = _pairs(key, options.get(key, {}))
     try:
         configuration: Configuration = serialize.decode_dataclass(Configuration, text, "options")
@@ -200,4 +201,5 @@ def _manifest(
         notes=source.notes + parts.notes,
         memory=parts.memory,
         check=parts.check,
+        spiking=source.spiking,
     )

@@ -15,5 +15,8 @@ REFERENCE = "reference"
 
 PREPROCESSING = "preprocessing.json"
 
+FRONTEND = "preprocessing"
+"""Folder of the pre-processing as C."""
+
 OPTIONAL = (BOARD, f"{REFERENCE}/program.json", PREPROCESSING)
 """What only some artifacts have; it is read where it is there, so it must be in the manifest."""

@@ -7,7 +7,8 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from edgekit.deploy.layout import OPTIONAL
 from edgekit.errors import OutputError
@@ -15,12 +16,33 @@ from edgekit.program.serialize import FieldError, decode_dataclass, encode
 from edgekit.targets.c.emit import LayerInfo
 from edgekit.targets.library import Port
 
-SCHEMA = 3
+SCHEMA = 4
 FILE_NAME = "manifest.json"
 MAX_BYTES = 1 << 32
 """No target has more memory."""
 
-Precision = Literal["auto", "int8", "float16", "float32"]
+ElementPrecision = Literal["int4", "int3", "int2", "ternary", "binary", "shift3", "shift2"]
+Precision = Literal["auto", "int8", "float16", "float32", ElementPrecision]
+
+ELEMENT_PRECISIONS = get_args(ElementPrecision)
+"""Precisions of the weights of spiking networks only."""
+
+PRECISION_NAMES = MappingProxyType(
+    {
+        "fp32": "float32",
+        "fp16": "float16",
+        "w8": "int8",
+        "w4": "int4",
+        "w3": "int3",
+        "w2": "int2",
+        "w158": "ternary",
+        "w1": "binary",
+    }
+)
+"""Other names of precisions: bits of weights, as recipes of quantisation have them."""
+
+Form = Literal["tflite", "onnx", "program", "torch", "pt2", "nir", "spiking"]
+"""What a source was: a file's format, an object, ``spiking`` for a graph in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,8 @@ class Configuration:
         name: of the network; prefix of every symbol.
         precision: ``auto`` takes the model as it is; ``int8`` quantises a float model after
             training, which needs calibration data; ``float32`` deploys it as it is, ``float16``
-            in half precision, which Jetsons have.
+            in half precision, which Jetsons have. Of a spiking network it is the element of its
+            weights, ``int8`` or one of :data:`ELEMENT_PRECISIONS`.
         observer: how activation ranges are chosen from calibration data: ``minmax``, ``mse``,
             ``percentile`` or ``percentile:NUMBER``.
         calibration_limit: use at most so many calibration samples, drawn by the seed; None for all.
@@ -47,6 +70,8 @@ class Configuration:
         weights: file name of the ``.safetensors`` weights loaded into a factory's module.
         factory_args: arguments of the factory, as they were written.
         compare_int8: count what coded layers cost beside int8, where an emulator counts.
+        nir: how a ``.nir`` file is read where it does not say so: ``dt`` in seconds,
+            ``convention``, ``reset``, ``method``; see :func:`edgekit.spiking.nir.import_nir`.
     """
 
     target: str
@@ -65,6 +90,7 @@ class Configuration:
     weights: str = ""
     factory_args: tuple[tuple[str, str], ...] = ()
     compare_int8: bool = True
+    nir: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +98,13 @@ class ModelRecord:
     """The source model: file name without folder, SHA-256 of its bytes, format.
 
     For a Program, its name and the hash of its serialised form; for a torch module, the name of
-    its class and the hash of the ONNX model that it was captured as.
+    its class and the hash of the ONNX model that it was captured as; for a spiking graph its name
+    and the hash of its step as an ONNX model.
     """
 
     file: str
     sha256: str
-    format: Literal["tflite", "onnx", "program", "torch", "pt2"]
+    format: Form
 
 
 @dataclass(frozen=True)
@@ -211,6 +238,55 @@ class CodedLayer:
 
 
 @dataclass(frozen=True)
+class MembraneRecord:
+    """How the membranes of a population are kept; see :class:`edgekit.bench.spiking.Membrane`.
+
+    Attributes:
+        operation: that updates the population.
+        fraction: binary digits behind the point.
+        bound: largest magnitude, proven; None where there is no proof.
+        limit: magnitude that is clipped to; None for none.
+        unit_low: smallest real value of a unit over the neurons.
+        unit_high: largest one.
+    """
+
+    operation: str
+    fraction: int
+    bound: int | None
+    limit: int | None
+    unit_low: float
+    unit_high: float
+
+
+@dataclass(frozen=True)
+class SpikingRecord:
+    """What makes the network a spiking one.
+
+    Attributes:
+        steps: samples in a window.
+        dt_seconds: between two samples; None where the source does not say.
+        element: of the weights: ``float32`` or a name of :data:`edgekit.formats.ELEMENTS`.
+        parameters: weights and biases.
+        windows: that the activity was measured over, before deployment, with float weights.
+        activity: population and the share of its neurons that fire in a step, in order; what the
+            schedules were chosen by.
+        membranes: of integer populations, in execution order; none in float32.
+    """
+
+    steps: int
+    dt_seconds: float | None
+    element: str
+    parameters: int
+    windows: int
+    activity: tuple[tuple[str, float], ...]
+    membranes: tuple[MembraneRecord, ...]
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"a window has {self.steps} steps, must have at least one")
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """The network in the file format of another runtime.
 
@@ -276,6 +352,7 @@ class Manifest:
         memory: what the generated library needs, None where there is none.
         check: the test vectors.
         files: every other file of the folder.
+        spiking: of a spiking network, None for any other.
     """
 
     schema: int
@@ -295,6 +372,12 @@ class Manifest:
     memory: MemoryRecord | None
     check: VectorCheck
     files: tuple[FileRecord, ...] = ()
+    spiking: SpikingRecord | None = None
+
+    @property
+    def steps(self) -> int | None:
+        """Of a window, where the network decides over windows."""
+        return None if self.spiking is None else self.spiking.steps
 
     def __post_init__(self) -> None:
         prefix, name = f"{self.configuration.name}_", self.configuration.name

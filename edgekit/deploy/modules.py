@@ -60,48 +60,78 @@ def converted_of(model: object) -> ConvertedModule | None:
     return model if isinstance(model, ConvertedModule) else None
 
 
+def made_of(
+    model: object, configuration: Configuration, weights: Path | str | None
+) -> tuple[object, str, object]:
+    """What a factory makes, with weights where they are given; any other object as it is.
+
+    Args:
+        model: the object, or ``package.module:factory``.
+        configuration: of the export.
+        weights: ``.safetensors`` file for the factory's module, or None.
+
+    Returns:
+        The object, its name for the manifest, and the example that was made with it, or None.
+
+    Raises:
+        UsageError: torch is missing, or the factory fails; arguments for an object at hand.
+    """
+    if not isinstance(model, str):
+        refuse_factory_options(configuration, weights, "a model that is at hand")
+        return model, type(model).__name__, None
+    require_torch("modules")
+    from edgekit.model import capture
+
+    arguments = dict(configuration.factory_args)
+    made = capture.make_module(model, arguments, seed=configuration.seed, other=_graph_kinds())
+    if weights is not None:
+        if not capture.is_module(made.module):
+            raise UsageError(f"{model} makes no torch module, which weights would be loaded into")
+        capture.load_weights(made.module, Path(weights))
+    return made.module, model, made.example_inputs
+
+
+def _graph_kinds() -> tuple[type, ...]:
+    """What a factory may make beside torch modules."""
+    from edgekit.spiking.graph import SpikingGraph
+
+    return (SpikingGraph,)
+
+
 def read_module(
     model: object,
+    name: str,
     configuration: Configuration,
     calibration: Calibration | None,
     *,
     example_inputs: object,
-    weights: Path | str | None,
+    own: object,
 ) -> tuple[Model, ModelRecord]:
-    """Capture a module, an exported program or what a factory makes.
+    """Capture a module or an exported program.
 
     The example that a module is traced with is the first of: `example_inputs`; seeded numbers of
     the configuration's input shapes; what the factory returned beside the module, or the module's
     attribute ``example_inputs``; the first sample of the calibration data.
 
     Args:
-        model: the object, or ``package.module:factory``.
+        model: the object.
+        name: of it, or the factory that made it.
         configuration: of the export.
         calibration: data whose first sample may be the example.
         example_inputs: of the module, or None.
-        weights: ``.safetensors`` file for the factory's module, or None.
+        own: what the factory returned beside it, or None.
 
     Raises:
         UsageError: no example, arguments that do not belong together, or torch is missing.
         UnsupportedError: an object of another kind, or what cannot be captured.
     """
-    if not is_factory(model):
-        refuse_factory_options(configuration, weights, "a model that is at hand")
-    if not isinstance(model, str) and "torch" not in sys.modules:
+    if "torch" not in sys.modules:
         _refuse(model)
     require_torch("modules")
     from edgekit.model import capture
 
-    name = type(model).__name__
-    at_hand: object = None
-    if isinstance(model, str):
-        name = model
-        made = capture.make_module(model, dict(configuration.factory_args), seed=configuration.seed)
-        model, at_hand = made.module, made.example_inputs
-        if weights is not None:
-            capture.load_weights(made.module, Path(weights))
-    elif capture.is_module(model):
-        at_hand = capture.own_example(model)
+    if own is None and capture.is_module(model):
+        own = capture.own_example(model)
     if capture.is_exported(model):
         if example_inputs is not None:
             raise UsageError("an exported program knows its inputs: leave example_inputs out")
@@ -115,7 +145,7 @@ def read_module(
     if example_inputs is not None and configuration.input_shapes:
         raise UsageError("give example_inputs or input shapes, not both: examples have shapes")
     if example_inputs is None:
-        example_inputs = _example(model, configuration, at_hand, calibration)
+        example_inputs = _example(model, configuration, own, calibration)
     module: Any = model
     if BREVITAS in sys.modules:
         module = _without_brevitas(model, example_inputs, configuration)
@@ -135,8 +165,8 @@ def _without_brevitas(model: Any, example_inputs: object, configuration: Configu
 def _refuse(model: object) -> NoReturn:
     raise UnsupportedError(
         f"cannot export a {type(model).__module__}.{type(model).__qualname__}: give the path "
-        "of a .tflite, .onnx or .pt2 file, a torch.nn.Module, an ExportedProgram, a Program, "
-        "or 'package.module:factory'"
+        "of a .tflite, .onnx, .pt2 or .nir file, a torch.nn.Module, an ExportedProgram, a "
+        "Program, a SpikingGraph, or 'package.module:factory'"
     )
 
 

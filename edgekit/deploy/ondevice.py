@@ -126,6 +126,7 @@ def subject_of(
         toolchain_version=build.version if build else None,
         flags=build.flags if build else (),
         files=tuple(FileSize(path, files[path]) for path in sorted(_deployed(manifest, files))),
+        steps=manifest.steps,
     )
 
 
@@ -150,7 +151,9 @@ def identity_of(manifest: Manifest, program: Program) -> Identity:
 
 
 def _precision(manifest: Manifest, program: Program) -> str:
-    """Of the generated code, else of the first model file."""
+    """Of a spiking network's weights; of the generated code, else of the first model file."""
+    if manifest.spiking is not None:
+        return manifest.spiking.element
     if manifest.interface is None and manifest.models:
         return manifest.models[0].precision
     computed = {program.tensors[name].dtype for op in program.operations for name in op.outputs}

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from edgekit.bench.costs import CycleModel
 from edgekit.bench.energy import Energy
 from edgekit.bench.protocol import Latency, Protocol
-from edgekit.bench.runners.base import Cost, Inputs, Runner
+from edgekit.bench.runners.base import Cost, Inputs, Runner, windows_of
 from edgekit.bench.subject import Subject
 from edgekit.deploy.costs import estimated_energy
 from edgekit.deploy.explain import no_cycle_model, tracing_devices
 from edgekit.deploy.profile import Profile
 from edgekit.deploy.session import Session
+from edgekit.deploy.window import profile_windows, spread_windows
 from edgekit.program.ir import Array
 from edgekit.targets.qemu import qemu_target
 from edgekit.targets.target import Target
@@ -62,6 +61,8 @@ class SessionRunner(Runner):
         self._target = target
         self._missing = tuple(untimed)
         self.on_target = session.device in target.devices
+        self.steps = subject.steps
+        self.carries_state = session.carries_state
 
     def close(self) -> None:
         """Release the device."""
@@ -79,22 +80,40 @@ class SessionRunner(Runner):
         """See :meth:`edgekit.bench.runners.base.Runner.results`."""
         return self._session.results(raw)
 
-    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
-        """See :meth:`edgekit.bench.runners.base.Runner.end_of`."""
-        if not self._session.carries_state:
-            return None
-        steps = {name: np.stack([step[name] for step in sequence]) for name in sequence[0]}
-        results = self._session.run_sequence_named(steps)
-        return {name: values[-1] for name, values in results.items()}
+    def reset(self) -> None:
+        """See :meth:`edgekit.bench.runners.base.Runner.reset`."""
+        self._session.reset()
+
+    def advance(self, prepared: list[bytes]) -> list[bytes]:
+        """See :meth:`edgekit.bench.runners.base.Runner.advance`."""
+        return self._session.advance(prepared)
 
     def cost(self, samples: Sequence[Inputs], protocol: Protocol) -> Cost:
         """Measured where the device is real, counted where it is not."""
         session = self._session
+        if session.is_simulated and self.steps is not None:
+            return self._window_counted(spread_windows(windows_of(samples, self.steps)))
         if session.is_simulated:
             return self._counted(session.profile(samples[0]))
         cost = super().cost(samples, protocol)
+        if self.steps is not None:
+            return cost
         layers = session.profile(samples[0]).layers
         return replace(cost, layers=layers)
+
+    def _window_counted(self, windows: Sequence[Sequence[Inputs]]) -> Cost:
+        """The mean of whole windows, and what their steps take."""
+        profile, step = profile_windows(self._session, windows)
+        cost = self._counted(profile)
+        if cost.latency_ms is not None and step.cycles is not None:
+            assert step.worst_cycles is not None and self._target.clock_hz is not None
+            per_cycle = 1e3 / self._target.clock_hz
+            step = replace(
+                step,
+                latency_ms=per_cycle * step.cycles,
+                worst_latency_ms=per_cycle * step.worst_cycles,
+            )
+        return replace(cost, samples=len(windows), step=step)
 
     def _counted(self, profile: Profile) -> Cost:
         model = None if profile.cycles is None else self._session.cycle_model

@@ -38,12 +38,20 @@ class Session:
         layers: what the library's layer functions compute, in order.
         machine: the initialised library.
         device: name for reports.
+        steps: of a window, where the network decides over windows; None where a run is one input.
 
     Example::
 
         with artifact.open("emulator") as session:
             y = session.run(x)                 # one input, one output: arrays
             results = session.run({"a": a, "b": b})   # several: dicts by name
+
+    Of a network that decides over windows `run` takes a whole one, and ``step`` one sample of it::
+
+        y = session.run(window)            # [T, ...]: reset, then T steps; the last outputs
+        session.reset()
+        for sample in window:
+            y = session.step(sample)       # the same bits
     """
 
     def __init__(
@@ -53,8 +61,11 @@ class Session:
         layers: tuple[LayerInfo, ...],
         machine: Machine,
         device: str,
+        *,
+        steps: int | None = None,
     ) -> None:
         self.program = program
+        self.steps = steps
         self.library = library
         self.device = device
         self.layers = layers
@@ -101,11 +112,11 @@ class Session:
         self._machine.reset()
 
     def run(self, inputs: Inputs) -> Any:
-        """Run once from the initial state.
+        """Run once from the initial state; a whole window where the network decides over them.
 
         Args:
-            inputs: array in the source model's layout and the artifact's dtype; a mapping by input
-                name where there are several.
+            inputs: array in the source model's layout and the artifact's dtype, with a leading time
+                axis where it is a window; a mapping by input name where there are several.
 
         Returns:
             The output array, or a dict by name where there are several outputs.
@@ -117,16 +128,25 @@ class Session:
 
     def run_named(self, inputs: Inputs) -> dict[str, Array]:
         """Like :meth:`run`, but always a dict by output name."""
+        if self.steps is not None:
+            sequence = self.run_sequence_named(self._window(inputs))
+            return {name: values[-1] for name, values in sequence.items()}
         return self.results(self.execute(self.prepare(inputs)))
 
     def prepare(self, inputs: Inputs) -> list[bytes]:
-        """Bytes of every input, as the arena takes them; see :meth:`run`."""
+        """Bytes of every input of one step, as the arena takes them; see :meth:`step`."""
         return self._record(named_inputs(self.program, inputs))
 
     def execute(self, record: Sequence[bytes]) -> list[bytes]:
         """Run once from the initial state: bytes of every input to bytes of every output."""
         self._write(record)
         self._machine.run()
+        return self._fetched()
+
+    def advance(self, record: Sequence[bytes]) -> list[bytes]:
+        """Run once and carry the state: bytes of every input to bytes of every output."""
+        self._write(record)
+        self._machine.step()
         return self._fetched()
 
     def results(self, record: Sequence[bytes]) -> dict[str, Array]:
@@ -138,9 +158,7 @@ class Session:
 
     def step(self, inputs: Inputs) -> Any:
         """Run once and carry the state; see :meth:`run`."""
-        self._feed(named_inputs(self.program, inputs))
-        self._machine.step()
-        return unwrapped(self.results(self._fetched()))
+        return unwrapped(self.results(self.advance(self.prepare(inputs))))
 
     def run_sequence(self, inputs: Inputs) -> Any:
         """Reset, then step through a sequence.
@@ -161,11 +179,7 @@ class Session:
         """Like :meth:`run_sequence`, but always a dict by output name."""
         sequence = steps_of(self.program, named_inputs(self.program, inputs))
         self._machine.reset()
-        results = []
-        for step in sequence:
-            self._feed(step)
-            self._machine.step()
-            results.append(self.results(self._fetched()))
+        results = [self.results(self.advance(self._record(step))) for step in sequence]
         return {name: np.stack([r[name] for r in results]) for name in results[0]}
 
     def run_many(self, samples: Iterable[Mapping[str, Array]]) -> Iterator[dict[str, Array]]:
@@ -266,6 +280,44 @@ class Session:
         self._feed(named)
         return tuple(machine.count_layer(index) for index in range(len(self.layers)))
 
+    def count_window(self, records: Sequence[Sequence[bytes]]) -> list[tuple[Count, ...]]:
+        """Everything that was counted of a window: of each step every layer, then the carry.
+
+        Args:
+            records: of each step, see :meth:`prepare`.
+
+        Raises:
+            UnsupportedError: the device sees no single instructions, or carries no state.
+        """
+        machine = self._machine
+        if not isinstance(machine, CountingMachine):
+            raise UnsupportedError(
+                f"device {self.device} does not count the steps of a window one by one"
+            )
+        machine.reset()
+        counts = []
+        for record in records:
+            self._write(record)
+            layers = [machine.count_layer(index) for index in range(len(self.layers))]
+            counts.append((*layers, machine.count_carry()))
+        return counts
+
+    def _window(self, inputs: Inputs) -> Mapping[str, Array]:
+        """A window by input name.
+
+        Raises:
+            InvalidDataError: names do not fit, or it has another number of steps.
+        """
+        named = named_inputs(self.program, inputs)
+        for name, values in named.items():
+            given = np.shape(values)[:1]
+            if given != (self.steps,):
+                raise InvalidDataError(
+                    f"input {name!r} has shape {list(np.shape(values))}, must be a window: its "
+                    f"first axis has {self.steps} steps"
+                )
+        return named
+
     def _profile_counted(self, inputs: Inputs) -> Profile:
         """From a trace of every layer; see :meth:`count_layers`."""
         functions = Functions(self.library)
@@ -281,11 +333,17 @@ class Session:
         return Profile(self.device, layers, notes=(f"no figures of single layers: {reason}",))
 
     def _time_layer(self, index: int, repeats: int) -> float:
-        """Median milliseconds; the arena is restored between runs, a layer may write in place."""
-        arena = self._machine.read(0, self.library.arena_bytes)
+        """Median milliseconds; memory is restored between runs, a layer may write in place."""
+        arena, state = self.library.arena_bytes, self.library.state_bytes
+        before = [
+            (start, self._machine.read(start, size))
+            for start, size in ((0, arena), (arena, state))
+            if size
+        ]
         times = []
         for _ in range(max(repeats, 1)):
-            self._machine.write(0, arena)
+            for start, data in before:
+                self._machine.write(start, data)
             begin = time.perf_counter_ns()
             self._machine.layer(index)
             times.append(time.perf_counter_ns() - begin)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from edgekit.deploy.data import Samples, samples_for
-from edgekit.deploy.manifest import CalibrationUse, Configuration, ModelRecord
+from edgekit.deploy.file_format import file_format
+from edgekit.deploy.manifest import (
+    ELEMENT_PRECISIONS,
+    CalibrationUse,
+    Configuration,
+    ModelRecord,
+    SpikingRecord,
+)
 from edgekit.deploy.modules import Calibration as Calibration
 from edgekit.deploy.modules import (
     converted_of,
     is_factory,
+    made_of,
     read_module,
     read_pt2,
     refuse_factory_options,
@@ -20,7 +29,7 @@ from edgekit.deploy.modules import (
 from edgekit.errors import InvalidModelError, UsageError
 from edgekit.model import Model
 from edgekit.model import load as load_onnx
-from edgekit.model.domain import DEQUANTIZERS, DOMAIN, FUNCTIONS
+from edgekit.model.domain import DEQUANTIZERS, DOMAIN, FUNCTIONS, NEURONS
 from edgekit.model.nodes import is_op
 from edgekit.program import serialize, tflite
 from edgekit.program.ir import DType, Program
@@ -31,12 +40,14 @@ from edgekit.targets import legality
 from edgekit.targets.target import JETSON, Target
 
 if TYPE_CHECKING:
+    from edgekit.deploy.spiking import Found
     from edgekit.quantize.converted import ConvertedModule
 
 FLOAT = ("float16", "float32")
 """Precisions that need no calibration."""
 
-FileFormat = Literal["tflite", "onnx", "pt2"]
+SPIKING = "edgekit.spiking.graph"
+"""Module that whoever has a spiking network as an object has imported."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Source:
         calibration: how it was quantised here, None where it was not.
         fallbacks: operations that stay in float32 although int8 was asked for.
         notes: decisions that the user should hear of.
+        spiking: of a spiking network, whose `samples` are windows; None for any other.
     """
 
     program: Program
@@ -65,6 +77,7 @@ class Source:
     float_model: Model | None = None
     quantised_model: Model | None = None
     samples: Samples | None = None
+    spiking: SpikingRecord | None = None
 
 
 def read_source(
@@ -79,8 +92,9 @@ def read_source(
     """Read, check against the target, quantise where asked.
 
     Args:
-        model: path of a ``.tflite``, ``.onnx`` or ``.pt2`` file, ``package.module:factory``, a
-            ``torch.nn.Module`` (a converted one is deployed as it is) or an ``ExportedProgram``.
+        model: path of a ``.tflite``, ``.onnx``, ``.pt2`` or ``.nir`` file,
+            ``package.module:factory``, a ``torch.nn.Module`` (a converted one is deployed as it
+            is), an ``ExportedProgram`` or a ``SpikingGraph``.
         target: what to deploy to.
         configuration: of the export.
         calibration: samples that quantise a float Model, None for none.
@@ -97,20 +111,31 @@ def read_source(
     if is_factory(model) or not isinstance(model, str | Path):
         if configuration.dequantize_weights:
             raise UsageError("dequantize_weights is for hybrid .tflite files")
+        model, name, example = made_of(model, configuration, weights)
+        given = example if example_inputs is None else example_inputs
+        if (found := _spiking_object(model, name, calibration, given)) is not None:
+            return _spiking(found, target, configuration, calibration)
+        _refuse_elements(configuration)
         if (converted := converted_of(model)) is not None:
-            given = (calibration, example_inputs, weights)
-            return _converted(converted, given, target, configuration)
+            extras = (calibration, example_inputs, weights)
+            return _converted(converted, extras, target, configuration)
         captured, record = read_module(
-            model, configuration, calibration, example_inputs=example_inputs, weights=weights
+            model, name, configuration, calibration, example_inputs=example_inputs, own=example
         )
         return _from_model(captured, target, configuration, calibration, record)
     path = Path(model)
-    kind = _format(path)
+    kind = file_format(path)
     refuse_factory_options(configuration, weights, path.name)
     if example_inputs is not None:
         raise UsageError("example_inputs belong to modules; a model file knows its inputs")
     if path.exists() and not path.is_file():
         raise InvalidModelError(f"{path} is no file")
+    if kind == "nir":
+        from edgekit.deploy.spiking import read_nir_file
+
+        found = read_nir_file(path, dict(configuration.nir))
+        return _spiking(found, target, configuration, calibration)
+    _refuse_elements(configuration)
     if kind == "pt2":
         captured, record = read_pt2(path, configuration)
         return _from_model(captured, target, configuration, calibration, record)
@@ -124,6 +149,41 @@ def read_source(
     shapes = dict(configuration.input_shapes)
     loaded = load_onnx(path, input_shapes=shapes or None)
     return _from_model(loaded, target, configuration, calibration, record)
+
+
+def _spiking_object(
+    model: object, name: str, calibration: Calibration | None, example: object
+) -> Found | None:
+    """A spiking network among objects; None for any other, of which nothing is imported."""
+    if SPIKING not in sys.modules and "snntorch" not in sys.modules:
+        return None
+    from edgekit.deploy.spiking import graph_of
+
+    return graph_of(model, name, calibration, example=example)
+
+
+def _spiking(
+    found: Found,
+    target: Target,
+    configuration: Configuration,
+    calibration: Calibration | None,
+) -> Source:
+    from edgekit.deploy.spiking import spiking_source
+
+    return spiking_source(found, target, configuration, calibration)
+
+
+def _refuse_elements(configuration: Configuration) -> None:
+    """Refuse a precision that only weights of spiking networks are given here.
+
+    Raises:
+        UsageError: says what gives others such weights.
+    """
+    if configuration.precision in ELEMENT_PRECISIONS:
+        raise UsageError(
+            f"precision {configuration.precision} is for the weights of spiking networks; others "
+            "get such formats from `edgekit quantize` or from training"
+        )
 
 
 def _converted(
@@ -170,27 +230,6 @@ def take_program(program: Program, target: Target, configuration: Configuration)
     legality.check(program, target)
     record = ModelRecord(program.name, digest, "program")
     return Source(program.replace(name=configuration.name), None, record)
-
-
-_INSTEAD = "save the module with torch.export.save, or name a factory and .safetensors weights"
-
-
-def _format(path: Path) -> FileFormat:
-    kinds: dict[str, FileFormat] = {".tflite": "tflite", ".onnx": "onnx", ".pt2": "pt2"}
-    if path.suffix.lower() not in kinds:
-        hint = {
-            ".pt": f"a pickle, which is never loaded; {_INSTEAD}",
-            ".pth": f"a pickle, which is never loaded; {_INSTEAD}",
-            ".safetensors": "weights without a model; give the module as 'package.module:factory' "
-            "and these as its weights",
-            ".py": "source; name the function in it that makes the module: module:factory",
-            ".pkl": "a pickle, which is never loaded",
-        }.get(path.suffix.lower(), "of an unknown kind")
-        raise InvalidModelError(
-            f"{path}: {hint}; edgekit reads .tflite, .onnx and .pt2 files and modules named "
-            "package.module:factory"
-        )
-    return kinds[path.suffix.lower()]
 
 
 def _tflite(
@@ -291,7 +330,7 @@ def _from_model(
 
 def _is_quantised(model: Model) -> bool:
     """Whether a Model quantises activations on its own; coded weights alone leave them float."""
-    ours = FUNCTIONS.keys() - set(DEQUANTIZERS)
+    ours = FUNCTIONS.keys() - {*DEQUANTIZERS, *NEURONS}
     return any(
         is_op(node, "QuantizeLinear") or (node.domain == DOMAIN and node.op_type in ours)
         for node in model.ir.graph

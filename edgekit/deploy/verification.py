@@ -90,6 +90,8 @@ class VerifyReport:
             without labels.
         float_accuracy: the float model's on the same samples.
         steps: of every sample where they are sequences, None where each is one input.
+        class_agreement: fraction of sequences whose last step has the same largest element as the
+            float model's; None for single inputs, and without such a model.
     """
 
     device: str
@@ -103,6 +105,7 @@ class VerifyReport:
     accuracy: float | None = None
     float_accuracy: float | None = None
     steps: int | None = None
+    class_agreement: float | None = None
 
     @property
     def identical(self) -> bool | None:
@@ -183,7 +186,14 @@ def verify(
         return VerifyReport(*common, accuracy=accuracy, steps=samples.steps)
     ideal = _float_outputs(reference, samples)
     closeness = tuple(_closeness(n, ideal[n], real[n]) for n in real if n in ideal)
-    return VerifyReport(*common, closeness, accuracy, _accuracy(ideal, samples), samples.steps)
+    return VerifyReport(
+        *common,
+        closeness,
+        accuracy,
+        _accuracy(ideal, samples),
+        samples.steps,
+        _class_agreement(ideal, real, samples),
+    )
 
 
 def _run(
@@ -279,13 +289,32 @@ def _accuracy(outputs: Mapping[str, Array], samples: Samples) -> float | None:
     """
     if samples.labels is None:
         return None
+    last = _last_classes(outputs, samples)
+    return None if last is None else float(np.mean(last == samples.labels))
+
+
+def _class_agreement(
+    want: Mapping[str, Array], got: Mapping[str, Array], samples: Samples
+) -> float | None:
+    """Fraction of sequences that both name the same class at their ends."""
+    if samples.steps is None:
+        return None
+    classes = _last_classes(want, samples), _last_classes(got, samples)
+    return None if classes[0] is None else float(np.mean(classes[0] == classes[1]))
+
+
+def _last_classes(outputs: Mapping[str, Array], samples: Samples) -> Array | None:
+    """Index of the largest element of the first output; of a sequence at its last step.
+
+    None for scalars.
+    """
     first = next(iter(outputs.values()))
     flat = first.reshape(len(first), -1)
     if flat.shape[1] < 2:
         return None
     steps = samples.steps or 1
     last: Array = flat[steps - 1 :: steps].argmax(axis=1)
-    return float(np.mean(last == samples.labels))
+    return last
 
 
 def _closeness(name: str, want: Array, got: Array) -> Closeness:

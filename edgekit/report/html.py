@@ -34,6 +34,7 @@ from edgekit.report.charts import (
 )
 from edgekit.report.conditions import governors
 from edgekit.report.flame import FlameGraph, flame_graph
+from edgekit.report.spikes import Spikes, spikes_of
 
 TEMPLATES = Path(__file__).parent
 NONE = "–"
@@ -83,6 +84,7 @@ class Entry:
         warnings: of the machine and of every run.
         facts: where the figures are from.
         no_energy: whether no run has an energy.
+        spikes: of a spiking network.
     """
 
     report: Report
@@ -96,6 +98,7 @@ class Entry:
     warnings: tuple[str, ...]
     facts: Facts
     no_energy: bool
+    spikes: Spikes | None
 
 
 def html_report(reports: Sequence[Report], *, title: str = "", names: Sequence[str] = ()) -> str:
@@ -179,8 +182,10 @@ def _title(reports: Sequence[Report]) -> str:
 def _entry(report: Report) -> Entry:
     drawn = [(run, cycles_of(run)) for run in report.runs]
     charts = [layer_chart(run) for run, cycles in drawn if cycles is None or not cycles.charts]
-    # Pre-processing is timed once, by the clock of the machine that the report was made on.
+    # Pre-processing is timed once, by the clock of the machine that the report was made on; what
+    # was counted as C is the target's.
     here = any(r.on_target and r.protocol is not None for r in report.runs)
+    here = here or (report.preprocessing is not None and report.preprocessing.cycles is not None)
     return Entry(
         report=report,
         headline=tuple(r for r in report.runs if r.role == "subject" and r.on_target),
@@ -200,6 +205,7 @@ def _entry(report: Report) -> Entry:
         ),
         facts=report_facts(report),
         no_energy=all(run.energy_uj is None for run in report.runs),
+        spikes=spikes_of(report),
     )
 
 
@@ -242,7 +248,8 @@ def _preprocessing_words(preprocessing: Preprocessing | None) -> str | None:
     if preprocessing is None or preprocessing.latency_ms is None:
         return None
     latency = preprocessing.latency_ms
-    return f"{words.milliseconds(latency.p50)}, {latency.provenance} on the machine above"
+    where = "on the machine above" if preprocessing.cycles is None else "of one sample as C"
+    return f"{words.milliseconds(latency.p50)}, {latency.provenance} {where}"
 
 
 def energy_words(run: Run) -> str | None:

@@ -11,6 +11,7 @@ from edgekit.bench.energy import Energy
 from edgekit.bench.memory import Memory
 from edgekit.bench.protocol import Latency, Provenance
 from edgekit.bench.report import Report, Run
+from edgekit.bench.spiking import Spiking
 from edgekit.report.conditions import cycle_model, energy_model
 
 
@@ -109,6 +110,22 @@ def _preprocessing(report: Report, run: Run) -> Figure | None:
     return Figure(chain.latency_ms.p50, chain.latency_ms.provenance)
 
 
+def _spiking(pick: Callable[[Spiking], float | None]) -> Callable[[Report, Run], Figure | None]:
+    """Of the network over real windows, whatever ran it: spikes are the same everywhere."""
+
+    def find(report: Report, run: Run) -> Figure | None:
+        value = None if report.spiking is None else pick(report.spiking)
+        return None if value is None else Figure(value, "counted")
+
+    return find
+
+
+def _step_latency(report: Report, run: Run) -> Figure | None:
+    value = None if run.step is None else run.step.latency_ms
+    latency = run.latency_ms
+    return None if value is None or latency is None else Figure(value, latency.provenance)
+
+
 _TABLE = (
     Metric(
         "latency_ms",
@@ -134,6 +151,23 @@ _TABLE = (
         False,
         _counted(lambda r: r.cycles, lambda r: r.provenance.cycles),
         model=cycle_model,
+    ),
+    Metric(
+        "step_cycles",
+        "cycles of a step, mean of a window",
+        False,
+        _counted(
+            lambda r: None if r.step is None else r.step.cycles, lambda r: r.provenance.cycles
+        ),
+        model=cycle_model,
+    ),
+    Metric(
+        "step_latency_ms",
+        "latency of a step, mean of a window",
+        False,
+        _step_latency,
+        True,
+        cycle_model,
     ),
     *map(_cause, CAUSES),
     Metric(
@@ -180,6 +214,18 @@ _TABLE = (
         "stack at its deepest",
         False,
         _counted(lambda r: r.stack_bytes, lambda r: r.provenance.stack_bytes),
+    ),
+    Metric(
+        "spike_rate",
+        "spikes for each neuron and step",
+        False,
+        _spiking(lambda s: s.spike_rate),
+    ),
+    Metric(
+        "synaptic_ops",
+        "synaptic operations of a window",
+        False,
+        _spiking(lambda s: s.synaptic_ops),
     ),
     Metric("ram_bytes", "RAM of the image", False, _memory(lambda m: m.ram_bytes)),
     Metric("flash_bytes", "flash of the image", False, _memory(lambda m: m.flash_bytes)),

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import edgekit
 from edgekit.bench import bench as bench_module
 from edgekit.bench.protocol import Protocol
-from edgekit.bench.report import read_report
+from edgekit.bench.report import SCHEMA, read_report
 from edgekit.bench.runners import RUNTIMES, open_model
 from edgekit.bench.runners.arithmetic import Arithmetic, arithmetic
 from edgekit.bench.runners.base import RunnerError, RuntimeMissingError
@@ -344,6 +344,6 @@ def test_command_line(board: Artifact, tmp_path: Path) -> None:
     assert local is not None
     assert [p.percent for p in local.percentiles] == [75]
     shown = CliRunner().invoke(app, ["-q", *arguments, "--format", "json"])
-    assert json.loads(shown.stdout)["schema"] == 2
+    assert json.loads(shown.stdout)["schema"] == SCHEMA
     wrong = CliRunner().invoke(app, ["bench", str(board.folder), "--percentiles", "often"])
     assert isinstance(wrong.exception, UsageError)

@@ -13,6 +13,7 @@ from edgekit.bench.boundary import BoundaryError, convert, from_program, to_prog
 from edgekit.bench.fields import ReportError
 from edgekit.bench.report import Identity
 from edgekit.bench.subject import (
+    SCHEMA,
     LayerFact,
     LibraryFile,
     ModelFile,
@@ -23,7 +24,7 @@ from edgekit.bench.subject import (
 from tests.support.reports import MEMORY
 
 SUBJECT = Subject(
-    schema=1,
+    schema=SCHEMA,
     edgekit="0.1.0",
     identity=Identity("net", "raspberry-pi-4", "arm-cpu", "int8", "net.onnx", "onnx", "ab" * 32),
     memory=MEMORY,

@@ -376,7 +376,7 @@ def test_a_model_too_large_for_the_board(tmp_path: Path) -> None:
         (b"hello world, no model", "text.tflite", InvalidModelError, "text.tflite"),
         (b"\x80\x04]q\x00.", "pickle.onnx", InvalidModelError, "pickle"),
         (b"x", "model.pt", InvalidModelError, "never loaded"),
-        (b"x", "model.h5", InvalidModelError, r"reads \.tflite, \.onnx and \.pt2"),
+        (b"x", "model.h5", InvalidModelError, r"reads \.tflite, \.onnx, \.pt2 and \.nir"),
     ],
 )
 def test_no_model(
@@ -397,7 +397,7 @@ def test_options_that_make_no_sense(model: Path, float_model: Path, tmp_path: Pa
         edgekit.export(model, target="cortex-m44", output=out)
     with pytest.raises(UsageError, match="unknown options"):
         edgekit.export(model, target="host", output=out, colour="red")
-    with pytest.raises(UsageError, match=r"precision is .int3."):
+    with pytest.raises(UsageError, match="precision int3 is for the weights of spiking"):
         edgekit.export(model, target="host", output=out, precision="int3")
     with pytest.raises(UsageError, match="give calibration data"):
         edgekit.export(float_model, target="host", output=out)

@@ -103,7 +103,7 @@ def test_onnx_files(tmp_path: Path) -> None:
         ("net.pth", "a pickle, which is never loaded; save the module with torch.export.save"),
         ("net.safetensors", "weights without a model; give the module as"),
         ("net.py", "source; name the function in it that makes the module: module:factory"),
-        ("net.h5", "of an unknown kind; edgekit reads .tflite, .onnx and .pt2 files and modules"),
+        ("net.h5", "of an unknown kind; edgekit reads .tflite, .onnx, .pt2 and .nir files"),
     ],
 )
 def test_files_of_other_kinds(name: str, message: str) -> None:

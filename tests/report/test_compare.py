@@ -28,6 +28,7 @@ from tests.support.reports import (
     REPORT,
     report_with,
 )
+from tests.support.spiking_reports import SPIKING_REPORT
 
 
 def with_latency(milliseconds: float) -> Report:
@@ -120,9 +121,10 @@ def test_every_metric_can_be_a_gate(name: str) -> None:
     """Some run of the complete report has it, and equal reports trip nothing."""
     gate = parse_gate(f"{name}>+0%")
     assert gate.metric.name == name
-    having = [r for r in REPORT.runs if gate.metric.find(REPORT, r)]
-    assert having
-    report = replace(REPORT, runs=tuple(having))
+    found = [(c, r) for c in (REPORT, SPIKING_REPORT) for r in c.runs if gate.metric.find(c, r)]
+    assert found
+    complete = found[0][0]
+    report = replace(complete, runs=tuple(run for of, run in found if of is complete))
     assert not compare(report, report, [gate]).failed
 
 
@@ -328,7 +330,10 @@ TIMES = [name for name, metric in METRICS.items() if metric.is_time]
 
 def test_times_are_known() -> None:
     """The metrics that the conditions of measurement decide."""
-    assert TIMES == ["latency_ms", "latency_ms_p90", "latency_ms_p99", "latency_ms_first"]
+    assert TIMES == [
+        *("latency_ms", "latency_ms_p90", "latency_ms_p99", "latency_ms_first"),
+        "step_latency_ms",
+    ]
 
 
 @pytest.mark.parametrize("name", TIMES)
@@ -395,7 +400,7 @@ def test_another_schema_is_told(tmp_path: Path) -> None:
     """A typed error with the file's name."""
     path = tmp_path / "old.json"
     path.write_text(json.dumps({**REPORT.to_json(), "schema": 99}))
-    with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 2"):
+    with pytest.raises(UsageError, match=r"old\.json: schema is 99, this edgekit reads 3"):
         load_report(path)
 
 

@@ -26,6 +26,7 @@ from edgekit.bench.report import (
     Report,
     Run,
 )
+from edgekit.bench.spiking import StepCost
 
 ENVIRONMENT = Environment(
     machine="aarch64",
@@ -87,6 +88,7 @@ MEASURED = Run(
     flags=("-O2",),
     provenance=Provenances(layers_latency_ms="measured"),
     warnings=("a warning",),
+    step=StepCost(4, latency_ms=1.3),
 )
 
 BASELINE = replace(
@@ -162,6 +164,7 @@ MODELLED = replace(
     ),
     stack_bytes=220,
     provenance=Provenances(),
+    step=StepCost(4, 608_888 / 4, 200_000.0),
     layers=(
         LayerCost(
             "conv",

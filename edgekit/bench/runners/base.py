@@ -16,11 +16,13 @@ from edgekit.bench.costs import Causes, CycleModel, LayerCost
 from edgekit.bench.energy import Energy
 from edgekit.bench.protocol import Latency, Protocol, measure
 from edgekit.bench.report import Provenances
+from edgekit.bench.spiking import StepCost
 from edgekit.bench.subject import Port
 
 Array = NDArray[Any]
 Inputs = Mapping[str, Array]
 R = TypeVar("R", bound="Runner")
+T = TypeVar("T")
 
 
 class RunnerError(Exception):
@@ -48,6 +50,7 @@ class Cost:
         stack_bytes: high-water mark.
         provenance: of the figures.
         warnings: what to mind.
+        step: of a window; null where an inference is one input.
     """
 
     latency_ms: Latency | None
@@ -62,6 +65,7 @@ class Cost:
     stack_bytes: int | None = None
     provenance: Provenances = field(default_factory=Provenances)
     warnings: tuple[str, ...] = ()
+    step: StepCost | None = None
 
 
 class Runner(ABC):
@@ -87,6 +91,8 @@ class Runner(ABC):
         outputs: likewise.
         file: model that it runs, without folder; None for generated C.
         is_exact: whether every bit must equal the reference's.
+        steps: of a window, where an inference is one; None where it is a single input.
+        carries_state: whether it can be stepped.
     """
 
     name: str
@@ -101,6 +107,8 @@ class Runner(ABC):
     toolchain_version: str | None = None
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    steps: int | None = None
+    carries_state: bool = False
 
     def __init__(
         self,
@@ -163,12 +171,44 @@ class Runner(ABC):
         results = self.results(self.invoke(self.prepare(inputs)))
         return {p.name: convert(p, results[p.name], p.dtype) for p in self.outputs}
 
+    def reset(self) -> None:
+        """Set the state to its initial values; of runners that carry state."""
+        raise NotImplementedError
+
+    def advance(self, prepared: Any) -> Any:
+        """Like :meth:`invoke`, and carry the state; of runners that do."""
+        raise NotImplementedError
+
+    def window(self, prepared: Sequence[Any]) -> Any:
+        """Reset, then a step for each of a window's prepared inputs; what the last one gave."""
+        self.reset()
+        raw = None
+        for step in prepared:
+            raw = self.advance(step)
+        return raw
+
     def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
         """Outputs of the last step of a sequence that starts from reset, as :meth:`results`.
 
         None where no state is carried from step to step.
         """
-        return None
+        if not self.carries_state:
+            return None
+        return self.results(self.window([self.prepare(inputs) for inputs in sequence]))
+
+    def run_window(self, inputs: Inputs) -> dict[str, Array]:
+        """Outputs of every step of a window, as :meth:`run` gives those of one input.
+
+        Args:
+            inputs: array by name with a leading time axis.
+        """
+        self.reset()
+        found = []
+        for index in range(len(next(iter(inputs.values())))):
+            step = self.prepare({name: values[index] for name, values in inputs.items()})
+            results = self.results(self.advance(step))
+            found.append({p.name: convert(p, results[p.name], p.dtype) for p in self.outputs})
+        return {name: np.stack([step[name] for step in found]) for name in found[0]}
 
     def profile(self, prepared: Any) -> tuple[LayerCost, ...]:
         """Every layer for one input; empty where the runtime does not tell."""
@@ -182,13 +222,25 @@ class Runner(ABC):
             protocol: how real execution is measured.
         """
         prepared = [self.prepare(sample) for sample in samples]
-        latency = measure(self.invoke, prepared, protocol)
-        return Cost(
-            latency,
-            min(len(prepared), len(latency.samples) + protocol.warmup + 1),
-            self.profile(prepared[0]),
-            warnings=latency.warnings,
-        )
+        work: Sequence[Any] = prepared
+        if self.steps is not None:
+            work = windows_of(prepared, self.steps)
+        latency = measure(self.invoke if self.steps is None else self.window, work, protocol)
+        ran = min(len(work), len(latency.samples) + protocol.warmup + 1)
+        if self.steps is None:
+            return Cost(latency, ran, self.profile(prepared[0]), warnings=latency.warnings)
+        # What a layer takes depends on which neurons fire: one input from reset says nothing of it.
+        step = StepCost(self.steps, latency_ms=latency.p50 / self.steps)
+        return Cost(latency, ran, warnings=latency.warnings, step=step)
+
+
+def windows_of(prepared: Sequence[T], steps: int) -> list[Sequence[T]]:
+    """Successive inputs as windows.
+
+    >>> windows_of([1, 2, 3, 4], 2)
+    [[1, 2], [3, 4]]
+    """
+    return [prepared[i : i + steps] for i in range(0, len(prepared), steps)]
 
 
 def bind_names(ports: Sequence[Port], names: Sequence[str], what: str) -> dict[str, str]:

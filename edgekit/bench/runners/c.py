@@ -6,7 +6,6 @@ import ctypes
 import platform
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ class CRunner(Runner):
     name = "c"
     kernels = "portable C99"
     is_exact = True
+    carries_state = True
 
     def __init__(self, folder: Path, subject: Subject) -> None:
         super().__init__(subject.inputs, subject.outputs, precision=subject.identity.precision)
@@ -48,6 +48,7 @@ class CRunner(Runner):
         self.toolchain = subject.toolchain
         self.toolchain_version = subject.toolchain_version
         self.flags = subject.flags
+        self.steps = subject.steps
         self._subject = subject
         self._code = _loaded(folder / library.file)
         self._arena, self._address = aligned(library.arena_bytes, library.arena_alignment)
@@ -86,13 +87,13 @@ class CRunner(Runner):
         """Copy the inputs in, run, copy the outputs out."""
         return self._executed(self._run, prepared)
 
-    def end_of(self, sequence: Sequence[Inputs]) -> dict[str, Array] | None:
-        """See :meth:`Runner.end_of`."""
+    def reset(self) -> None:
+        """See :meth:`Runner.reset`."""
         self._reset(self._context)
-        raw: list[bytes] = []
-        for inputs in sequence:
-            raw = self._executed(self._step, self.prepare(inputs))
-        return self.results(raw)
+
+    def advance(self, prepared: list[tuple[int, bytes]]) -> list[bytes]:
+        """See :meth:`Runner.advance`."""
+        return self._executed(self._step, prepared)
 
     def _executed(self, function: Any, prepared: list[tuple[int, bytes]]) -> list[bytes]:
         for address, data in prepared:
@@ -113,17 +114,18 @@ class CRunner(Runner):
         }
 
     def profile(self, prepared: list[tuple[int, bytes]]) -> tuple[LayerCost, ...]:
-        """Median milliseconds; the arena is restored between runs, a layer may write in place."""
+        """Median milliseconds; memory is restored between runs, a layer may write in place."""
         self._reset(self._context)
         for address, data in prepared:
             ctypes.memmove(address, data, len(data))
-        size = len(self._arena)
+        memories = (self._arena, self._state)
         costs = []
         for function, fact in zip(self._layers, self._subject.layers, strict=True):
-            before = ctypes.string_at(self._arena, size)
+            before = [memory.raw for memory in memories]
             times = []
             for _ in range(LAYER_RUNS):
-                ctypes.memmove(self._arena, before, size)
+                for memory, data in zip(memories, before, strict=True):
+                    memory.raw = data
                 begin = time.perf_counter_ns()
                 function(self._context)
                 times.append(time.perf_counter_ns() - begin)

@@ -35,7 +35,7 @@ def _build(job: Job) -> Parts:
         _model(job),
         None if source.samples is None else source.samples.inputs,
         job.target.module,
-        precision="int8" if asked == "auto" else asked,
+        precision=asked if asked == "float16" or asked == "float32" else "int8",
         observer=configuration.observer,
         seed=configuration.seed,
         limit=configuration.calibration_limit,
@@ -43,7 +43,8 @@ def _build(job: Job) -> Parts:
     )
     program = source.reference or source.program
     library.write_programs(job.stage, program)
-    library.save_vectors(job, _vectors(job, program))
+    vectors = _vectors(job, program)
+    library.save_vectors(job, vectors)
     models = _write(job, made)
     text = jetson_readme(
         configuration.name,
@@ -55,7 +56,7 @@ def _build(job: Job) -> Parts:
     )
     (job.stage / "README.md").write_text(text, encoding="utf-8", newline="\n")
     return Parts(
-        check=library.unchecked(),
+        check=library.unchecked(vectors),
         models=models,
         notes=made.notes,
         ondevice=OnDevice(program, scripts=device_scripts()),

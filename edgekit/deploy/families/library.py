@@ -10,6 +10,7 @@ import numpy as np
 
 from edgekit.deploy.benchmark import seeded_inputs
 from edgekit.deploy.comparison import Opener, coded_layers, counted
+from edgekit.deploy.data import Samples
 from edgekit.deploy.families.family import Job
 from edgekit.deploy.layout import REFERENCE, SOURCES, VECTORS
 from edgekit.deploy.manifest import CodedLayer, Interface, MemoryRecord, VectorCheck
@@ -17,7 +18,7 @@ from edgekit.deploy.session import Session
 from edgekit.errors import VerificationError
 from edgekit.program import serialize
 from edgekit.program.fuse import fuse_residual
-from edgekit.program.interpret import Interpreter
+from edgekit.program.interpret import Interpreter, steps_of
 from edgekit.program.ir import Array, Program
 from edgekit.targets.c.emit import Emission, emit
 from edgekit.targets.c.extras import Vector, companion_files
@@ -26,7 +27,7 @@ from edgekit.targets.machine import Machine
 from edgekit.version import edgekit_version
 
 COUNT = 2
-"""Test vectors in an artifact."""
+"""Test vectors in an artifact, at most."""
 
 
 def emit_library(job: Job) -> Emission:
@@ -36,6 +37,7 @@ def emit_library(job: Job) -> Emission:
         program,
         features=job.target.features,
         separate_weights=job.configuration.separate_weights,
+        steps=None if job.source.spiking is None else job.source.spiking.steps,
         version=edgekit_version(),
     )
 
@@ -44,18 +46,25 @@ def write_library(job: Job, emission: Emission) -> dict[str, Array]:
     """Fill the stage with everything that does not depend on a compiler.
 
     Returns:
-        The test vectors by key: ``input/<name>`` and ``output/<name>``, the first axis counts.
+        The test vectors by key: ``input/<name>`` and ``output/<name>``, the first axis counts. Of
+        a network that decides over windows they are windows, with the outputs of every step.
     """
-    stage, seed = job.stage, job.configuration.seed
+    stage, seed, samples = job.stage, job.configuration.seed, job.source.samples
     write_files(emission.library, stage / SOURCES)
     write_programs(stage, emission.program, job.source.reference)
-    arrays, vectors = _vectors(emission, seed)
+    origin = f"seed {seed}"
+    if job.source.spiking is None:
+        arrays, vectors = _vectors(emission, seed)
+    else:
+        assert samples is not None, "a spiking network comes with windows"
+        arrays, vectors = _window_vectors(emission, samples)
+        origin = "windows of the calibration data"
     save_vectors(job, arrays)
     companions = companion_files(
         emission,
         vectors,
         separate_weights=job.configuration.separate_weights,
-        seed=seed,
+        origin=origin,
         version=edgekit_version(),
     )
     for name, text in companions.items():
@@ -101,10 +110,38 @@ def _vectors(emission: Emission, seed: int) -> tuple[dict[str, Array], list[Vect
     return {key: np.stack(parts) for key, parts in arrays.items()}, vectors
 
 
+def _window_vectors(emission: Emission, samples: Samples) -> tuple[dict[str, Array], list[Vector]]:
+    """The first windows and exact outputs of every step, likewise."""
+    program, interpreter = emission.program, Interpreter(emission.program)
+    arrays: dict[str, list[Array]] = {}
+    vectors = []
+    for window in samples.first(COUNT):
+        interpreter.reset()
+        fed: list[list[Array]] = []
+        last: list[Array] = []
+        found: list[dict[str, Array]] = []
+        for step in steps_of(program, window):
+            values: dict[str, Array] = {}
+            found.append(interpreter.step(step, values.__setitem__))
+            fed.append([values[b.tensor] for b in program.inputs])
+            last = [values[b.tensor] for b in program.outputs]
+        for name, value in window.items():
+            arrays.setdefault(f"input/{name}", []).append(value)
+        for boundary in program.outputs:
+            steps = np.stack([results[boundary.name] for results in found])
+            arrays.setdefault(f"output/{boundary.name}", []).append(steps)
+        inputs = [np.stack(samples) for samples in zip(*fed, strict=True)]
+        vectors.append(Vector.of(inputs, last))
+    return {key: np.stack(parts) for key, parts in arrays.items()}, vectors
+
+
 def check_vectors(
     emission: Emission, machine: Machine, device: str, arrays: Mapping[str, Array]
 ) -> tuple[VectorCheck, int | None]:
     """Run the vectors on a device and demand the same bits; the machine is closed.
+
+    Windows are stepped through; on a device that starts anew for every run, their first steps are
+    run.
 
     Returns:
         The outcome, and the bytes of stack used where the device sees them.
@@ -112,18 +149,24 @@ def check_vectors(
     Raises:
         VerificationError: names the first output that differs.
     """
-    program = emission.program
+    program, has_windows = emission.program, emission.window_steps is not None
+    count = len(next(iter(arrays.values())))
     with Session(program, emission.library, emission.layers, machine, device) as session:
-        for number in range(COUNT):
-            inputs = {b.name: arrays[f"input/{b.name}"][number] for b in program.inputs}
-            for name, got in session.run_named(inputs).items():
-                if got.tobytes() != arrays[f"output/{name}"][number].tobytes():
+        only_first = has_windows and not session.carries_state
+        run = session.run_sequence_named if has_windows else session.run_named
+        for number in range(count):
+            vector = {key: values[number] for key, values in arrays.items()}
+            if only_first:
+                vector, run = {key: values[0] for key, values in vector.items()}, session.run_named
+            inputs = {b.name: vector[f"input/{b.name}"] for b in program.inputs}
+            for name, got in run(inputs).items():
+                if got.tobytes() != vector[f"output/{name}"].tobytes():
                     raise VerificationError(
                         f"output {name!r} of vector {number} differs between {device} "
                         "and the exact reference; this is a bug in edgekit, please report it"
                     )
         stack = session.stack_bytes()
-    return VectorCheck(device, COUNT, True), stack
+    return VectorCheck(device, count, True), stack
 
 
 def count_coded(
@@ -142,7 +185,9 @@ def count_coded(
         The layers, and what the user should hear of.
     """
     layers = coded_layers(emission.program)
-    if not layers or not job.configuration.compare_int8:
+    if not layers or not job.configuration.compare_int8 or job.source.spiking is not None:
+        # What spikes cost depends on real windows; benchmarks hold both schedules against each
+        # other over them.
         return layers, ()
     folder = job.stage / "int8"
     try:
@@ -159,9 +204,9 @@ def count_coded(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def unchecked() -> VectorCheck:
+def unchecked(arrays: Mapping[str, Array]) -> VectorCheck:
     """Nothing here runs the target."""
-    return VectorCheck(None, COUNT, None)
+    return VectorCheck(None, len(next(iter(arrays.values()))), None)
 
 
 def interface_of(emission: Emission) -> Interface:

@@ -33,7 +33,7 @@ def _build(job: Job) -> Parts:
     image.require_fit()
     arrays = library.write_library(job, emission)
     (job.stage / IMAGE).write_bytes(image.path.read_bytes())
-    check, stack = library.unchecked(), None
+    check, stack = library.unchecked(arrays), None
     coded, notes = coded_layers(emission.program), tuple[str, ...]()
     device = job.target.devices[0] if job.target.devices else None
     if device is not None and (device != "qemu" or shutil.which(QEMU) is not None):

@@ -106,6 +106,9 @@ def _models(job: Job) -> tuple[tuple[ModelFile, ...], tuple[str, ...]]:
         The files, and why one is missing where a format cannot say the Program.
     """
     program = job.source.program
+    if job.source.spiking is not None:
+        # Neither format has state; edgekit.spiking.to_window_model makes a Scan of a window.
+        return (), ()
     precision = "int8" if any(t.dtype.is_integer for t in program.tensors.values()) else "float32"
     files: list[ModelFile] = []
     notes: list[str] = []
