@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from edgekit.program.operators.spiking_weighted import Schedule
 
-CROSSOVER: Mapping[str, float] = MappingProxyType({"int4": 0.85, "shift3": 0.78})
+CROSSOVER: Mapping[str, float] = MappingProxyType({"int4": 0.78, "shift3": 0.72})
 """Activity (0…1) from which on the dense kernel is the cheaper one, by element of the weights: the
 smallest over the layers of ``benchmarks/spiking_kernels.py`` on Cortex-M4, rounded down. With
 elements that are not listed event-driven is the cheaper one at every activity."""
