@@ -40,7 +40,7 @@ unit: setup ## Tests and docstring examples
 wheel: setup ## Build the wheel and test it from another folder, without torch
 	$(BIN)/python -P tests/check_wheel.py
 
-results: setup ## Measure again and render the README's tables (two hours; needs the data; IMAGES=… for cycles)
+results: setup ## Measure again and render the README's tables (five hours; needs the data; IMAGES=… for cycles)
 	$(BIN)/python benchmarks/reference_models.py
 	$(BIN)/python benchmarks/boards.py
 	$(if $(IMAGES),$(BIN)/python benchmarks/cycles.py --images $(IMAGES))
@@ -49,6 +49,9 @@ results: setup ## Measure again and render the README's tables (two hours; needs
 	$(BIN)/python benchmarks/quantize_study.py
 	$(BIN)/python benchmarks/coded_formats.py
 	$(BIN)/python benchmarks/quantizers.py
+	$(BIN)/python benchmarks/spiking_kernels.py
+	$(BIN)/python benchmarks/har_study.py
+	$(BIN)/python benchmarks/spiking_exactness.py
 	$(BIN)/python -P benchmarks/render_readme.py
 
 clean: ## Remove what was built

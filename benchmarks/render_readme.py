@@ -301,6 +301,55 @@ def boards() -> str:
     return rows_as(table, Format.MD)
 
 
+def spiking() -> str:
+    """Activity recognition by network, precision and split: accuracy, spikes, cycles."""
+    rows = read_rows("har")
+    table = []
+    for network, precision in dict.fromkeys((r["network"], r["precision"]) for r in rows):
+        own = [r for r in rows if (r["network"], r["precision"]) == (network, precision)]
+        split = {name: [r for r in own if r["split"] == name] for name in ("random", "subject")}
+        first = own[0]
+        rate, operations = first["spike_rate"], first["synaptic_ops"]
+        table.append(
+            {
+                "network": f"`{network}`",
+                "precision": f"`{precision}`",
+                "random": spread([r["accuracy"] for r in split["random"]]),
+                "subject": spread([r["accuracy"] for r in split["subject"]]),
+                "seeds": max(len(found) for found in split.values()),
+                "parameters": f"{first['parameters']:,}",
+                "kB": round(first["bytes"] / 1000, 1),
+                "spike rate": None if rate is None else f"{100 * rate:.1f} %",
+                "synaptic ops": None if operations is None else f"{operations:,}",
+                "M4 Mcycles (modelled)": round(first["cycles_m4"] / 1e6, 2),
+            }
+        )
+    return rows_as(table, Format.MD)
+
+
+def spiking_kernels() -> str:
+    """Modelled cycles of a synaptic operation on Cortex-M4, over activity."""
+    shape = (276, 180)
+    rows = [
+        r
+        for r in read_rows("spiking_kernels")
+        if (r["kind"], r["core"], r.get("inputs"), r.get("outputs")) == ("sum", "cortex-m4", *shape)
+    ]
+    shown = (0.05, 0.1, 0.2, 0.5, 1.0)
+    table = []
+    for element in dict.fromkeys(r["element"] for r in rows):
+        own = [r for r in rows if r["element"] == element]
+        event = {r["activity"]: r for r in own if r["schedule"] == "event"}
+        line: dict[str, Any] = {"weights": f"`{element}`"}
+        for activity in shown:
+            cycles = event[activity]["cycles_per_synaptic_operation"]
+            line[f"{100 * activity:g} %"] = round(cycles, 2)
+        dense = next(r for r in own if r["schedule"] == "dense")
+        line["dense, per product"] = round(dense["cycles"] / (shape[0] * shape[1]), 2)
+        table.append(line)
+    return rows_as(table, Format.MD)
+
+
 CYCLE_KINDS = {
     "micro-kernel": "hand counts, zero wait states",
     "flash": "hand counts, flash with 0, 2 and 5 wait states",
@@ -389,6 +438,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "quantizers": quantizers,
     "cycles": cycles,
     "boards": boards,
+    "spiking": spiking,
+    "spiking_kernels": spiking_kernels,
 }
 
 

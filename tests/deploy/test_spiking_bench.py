@@ -24,6 +24,7 @@ from edgekit.program.interpret import Interpreter
 from edgekit.program.operators.spiking_bits import unpack_spikes
 from edgekit.report.html import html_report
 from edgekit.spiking.activity import measure
+from edgekit.spiking.graph import Edge, SpikingGraph
 from tests.support.onnx_models import OnnxBuilder
 from tests.support.spiking_artifacts import (
     CHANNELS,
@@ -270,3 +271,16 @@ def test_time_on_this_machine(tmp_path: Path, data: Path) -> None:
     assert run.layers == ()
     assert run.agreement is not None
     assert (run.agreement.mismatches, run.agreement.elements) == (0, 2 * STEPS * CLASSES)
+
+
+def test_a_network_whose_layers_write_all_state_has_nothing_to_carry(tmp_path: Path) -> None:
+    whole = graph()
+    left = {name: node for name, node in whole.nodes.items() if name != "count"}
+    edges = tuple(e for e in whole.edges if "count" not in (e.source, e.target))
+    network = SpikingGraph("bare", left, (*edges, Edge("o", "scores")))
+    artifact = edgekit.export(
+        network, target="cortex-m4", precision="w8", calibration=windows(), output=tmp_path / "a"
+    )
+    run = artifact.bench(windows(), limit=2).runs[0]
+    assert (run.layers[-1].operator, run.layers[-1].cycles) == ("carry", 0)
+    assert run.cycles is not None and run.cycles > 0
