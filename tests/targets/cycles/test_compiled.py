@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from edgekit.errors import EdgekitError, ToolchainMissingError
+from edgekit.targets import qemu
 from edgekit.targets.compiler import ZIG
 from edgekit.targets.cycles.trace import compiled, kept, qemu_plugin
 from edgekit.targets.cycles.trace import native_recorder as native
@@ -25,7 +26,9 @@ from edgekit.targets.cycles.trace.native_recorder import SOURCES, native_library
 from edgekit.targets.host import HostCompiler, host_compiler
 from tests.support.traces import FLASH, Script, flash, memory_of, record
 
-CACHES = (native_library, qemu_plugin._compiled)
+CACHES = (native_library, qemu_plugin._compiled, qemu.tracing_plugin)
+"""What a process keeps of compiled code; the last knows where the one before it lies."""
+
 SLOW = "recorded in Python, which is slow: "
 
 
