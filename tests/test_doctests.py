@@ -36,6 +36,8 @@ TORCH = (
     "edgekit.model.capture",
     "edgekit.quantize.converted",
     "edgekit.quantize.training",
+    "edgekit.spiking.imported",
+    "edgekit.spiking.layers",
     "edgekit.zoo.",
 )
 """Prefixes of modules that may import torch."""
@@ -43,7 +45,7 @@ TORCH = (
 
 def parameter(name: str) -> Any:
     """A module, marked where it needs torch."""
-    marks = [pytest.mark.torch, pytest.mark.needs("torch", "safetensors")]
+    marks = [pytest.mark.torch, pytest.mark.needs("torch", "safetensors", "snntorch")]
     return pytest.param(name, marks=marks if name.startswith(TORCH) else ())
 
 
