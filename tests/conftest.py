@@ -145,6 +145,13 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _not_run.setdefault(reason, []).append(report.nodeid)
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Collect files that did not run at all."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        _not_run.setdefault(reason, []).append(report.nodeid)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the table of what could not run."""
     if not _not_run:

@@ -6,22 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nir
+import nirtorch
 import numpy as np
 import pytest
+import snntorch as snn
+import torch
+from snntorch import import_nir as snn_import
+from snntorch.export_nir import export_to_nir
 
-torch = pytest.importorskip("torch", reason="missing torch: pip install torch")
-snn = pytest.importorskip("snntorch", reason="missing snntorch: pip install snntorch")
-nirtorch = pytest.importorskip("nirtorch", reason="missing nirtorch: pip install nirtorch")
-nir = pytest.importorskip("nir", reason="missing nir: pip install 'edgekit[nir]'")
-
-from snntorch import import_nir as snn_import  # noqa: E402
-from snntorch.export_nir import export_to_nir  # noqa: E402
-
-from edgekit.errors import VerificationError  # noqa: E402
-from edgekit.spiking.drift import Trace  # noqa: E402
-from edgekit.spiking.nir import check_drift, import_nir, write_nir  # noqa: E402
-from edgekit.spiking.simulate import Simulator  # noqa: E402
-from tests.support.nir_files import assert_same_file  # noqa: E402
+from edgekit.errors import VerificationError
+from edgekit.spiking.drift import Trace
+from edgekit.spiking.nir import check_drift, import_nir, write_nir
+from edgekit.spiking.simulate import Simulator
+from tests.support.nir_files import assert_same_file
 
 pytestmark = [
     pytest.mark.torch,
