@@ -93,8 +93,17 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     best: Tensors,
+    average: nn.Module | None = None,
 ) -> None:
     """Replace the folder's checkpoint, at once.
+
+    Args:
+        folder: of the run.
+        progress: where the training stands.
+        model: with its weights.
+        optimizer: of the model.
+        best: weights of the best epoch, none before the first.
+        average: the running mean of the weights, where the training keeps one.
 
     Raises:
         OutputError: it cannot be written, or the disk is full.
@@ -103,6 +112,8 @@ def save_checkpoint(
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
     about = json.dumps({"schema": SCHEMA, **asdict(progress)})
     write_whole(folder / FILE_NAME, serialized(tensors, about))
 
@@ -165,8 +176,19 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
+def load_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None = None,
+) -> Tensors:
     """Put a checkpoint's weights and optimiser state in place; returns the best weights.
+
+    Args:
+        folder: of the run.
+        model: gets the weights.
+        optimizer: of the model.
+        average: the running mean of the weights, where the training keeps one.
 
     Raises:
         OutputError: the file is damaged, or its tensors are not those of this network.
@@ -174,12 +196,14 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
     path = folder / FILE_NAME
     try:
         stored = safetensors.torch.load_file(path)
-        parts: dict[str, Tensors] = {"model": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, Tensors] = {"model": {}, "best": {}, "optimizer": {}, "average": {}}
         for name, value in stored.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = value
         model.load_state_dict(parts["best"])
         model.load_state_dict(parts["model"])
+        if average is not None:
+            average.load_state_dict(parts["average"])
         state: dict[int, Tensors] = {}
         for name, value in parts["optimizer"].items():
             index, _, key = name.partition("/")

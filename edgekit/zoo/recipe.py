@@ -149,6 +149,8 @@ class Recipe:
         label_smoothing: share of a label that is spread over all classes.
         score_scale: factor on the scores in the loss: counts of spikes are far apart.
         gradient_clip: largest norm of all gradients; 0 for none.
+        average: decay per step of a running mean of the weights, which is validated and kept in
+            their place; 0 for the weights themselves.
         patience: epochs without a better validation after which the training ends; 0 for never.
         precision: of the weights that are trained, as in ``w8``, ``w158``, ``shift3``; empty for
             float.
@@ -174,6 +176,7 @@ class Recipe:
     label_smoothing: float = _number(0, 0.9, 0.0)
     score_scale: float = _number(1e-6, 1e6, 1.0)
     gradient_clip: float = _number(0, 1e6, 0.0)
+    average: float = _number(0, 0.999999, 0.0)
     patience: int = _number(0, 100_000, 0)
     precision: str = ""
     start: str = ""

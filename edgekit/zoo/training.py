@@ -35,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from edgekit.data import Clip, Dataset, Preprocessing, Scale, Standardize, load
 from edgekit.data.preprocessing import Step
@@ -291,6 +292,14 @@ def make_optimizer(settings: Optimizer, model: nn.Module) -> torch.optim.Optimiz
     )
 
 
+def make_average(decay: float, model: nn.Module) -> AveragedModel | None:
+    """The running mean of a network's weights and statistics; None where the decay is 0."""
+    if not decay:
+        return None
+    mean = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+
+
 class _Run:
     """A training under way."""
 
@@ -303,9 +312,15 @@ class _Run:
         torch.manual_seed(recipe.seed)
         self.model = self._made()
         self.optimizer = make_optimizer(recipe.optimizer, self.model)
+        self.average = make_average(recipe.average, self.model)
         self.best: Tensors = {}
         if progress.history:
-            self.best = load_checkpoint(folder, self.model, self.optimizer)
+            self.best = load_checkpoint(folder, self.model, self.optimizer, self.average)
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network whose weights are validated: the mean, or the one that is trained."""
+        return self.model if self.average is None else self.average.module
 
     def _made(self) -> nn.Module:
         """The network as the training begins with it."""
@@ -340,7 +355,7 @@ class _Run:
                 self.progress, history=(*self.progress.history, epoch)
             )
             if self.progress.best is epoch:
-                self.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+                self.best = {k: v.clone() for k, v in self.kept.state_dict().items()}
             self._save()
             rows = [dataclasses.asdict(row) for row in self.progress.history]
             write_whole(self.folder / HISTORY, (json.dumps(rows, indent=2) + "\n").encode())
@@ -353,7 +368,9 @@ class _Run:
         return bool(patience and best and len(self.progress.history) - best.epoch >= patience)
 
     def _save(self) -> None:
-        save_checkpoint(self.folder, self.progress, self.model, self.optimizer, self.best)
+        save_checkpoint(
+            self.folder, self.progress, self.model, self.optimizer, self.best, self.average
+        )
 
     def _epoch(self, number: int, on_step: OnStep | None) -> Epoch:
         begin = time.perf_counter()
@@ -378,6 +395,8 @@ class _Run:
             if recipe.gradient_clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_clip)
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
             total += float(loss.detach()) * len(batch)
             if on_step is not None:
                 on_step(number, recipe.epochs, index + 1, len(batches))
@@ -426,13 +445,13 @@ class _Run:
         return spikes.penalty * torch.relu(rates - spikes.target).mean()
 
     def _evaluate(self, x: Array, y: Array) -> tuple[Score, Array]:
-        """Score of samples, and the class that each is given."""
-        self.model.eval()
+        """Score of samples by the weights that are kept, and the class that each is given."""
+        model = self.kept.eval()
         scores = []
         with torch.no_grad():
             for begin in range(0, len(x), EVALUATION_BATCH):
                 piece = self.preprocessing.apply(x[begin : begin + EVALUATION_BATCH])
-                scores.append(self.model(torch.from_numpy(piece)))
+                scores.append(model(torch.from_numpy(piece)))
         logits = torch.cat(scores).double()
         if not torch.isfinite(logits).all():
             raise UsageError(
@@ -448,7 +467,7 @@ class _Run:
         """Score the best weights and write what a deployment needs."""
         best = self.progress.best
         assert best is not None
-        self.model.load_state_dict(self.best)
+        self.kept.load_state_dict(self.best)
         parts = {name: self._evaluate(*self.data.part(name)) for name in ("train", "validation")}
         x, y = self.data.part("test")
         test, given = self._evaluate(x, y)

@@ -164,11 +164,49 @@ def test_resuming_with_everything_random_and_sgd(tmp_path: Path) -> None:
         "schedule": {"warmup_epochs": 1.0},
         "augmentation": {"noise": 0.1, "mixup": 0.4, "flip": 0.5, "gain": 0.1},
         "label_smoothing": 0.1,
+        "average": 0.95,
     }
     train(config=config, output=tmp_path / "whole")
     interrupted(tmp_path / "parts", epoch=3, config=config)
     train(config=None, resume=tmp_path / "parts")
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_mean_of_the_weights_is_kept(tmp_path: Path) -> None:
+    """It is validated and written in their place, batch normalisation's statistics with it."""
+    from safetensors.numpy import load_file
+
+    train(config=QUICK | {"epochs": 1, "average": 0.95}, output=tmp_path / "run")
+    stored = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    kept = load_file(tmp_path / "run" / "model.safetensors")
+    for name, value in kept.items():
+        np.testing.assert_array_equal(value, stored[f"average/module.{name}"], err_msg=name)
+    trained = [name for name in kept if not np.array_equal(kept[name], stored[f"model/{name}"])]
+    assert any(name.endswith("weight") for name in trained)
+    assert any(name.endswith("running_mean") for name in trained)
+
+
+def test_the_mean_falls_behind_by_its_decay() -> None:
+    """It begins with the first weights, then every step moves it by 1 - decay of the distance."""
+    import torch
+
+    from edgekit.zoo.training import make_average
+
+    network = torch.nn.BatchNorm1d(3)
+    average = make_average(0.9, network)
+    assert average is not None
+    wanted = None
+    for step in range(4):
+        with torch.no_grad():
+            network.weight.normal_(generator=torch.Generator().manual_seed(step))
+            network.running_mean.fill_(step)
+        average.update_parameters(network)
+        now = np.stack([network.weight.detach().numpy(), network.running_mean.numpy()])
+        wanted = now if wanted is None else 0.9 * wanted + 0.1 * now
+    kept = average.module
+    found = np.stack([kept.weight.detach().numpy(), kept.running_mean.numpy()])
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert make_average(0.0, network) is None
 
 
 def windows_file(path: Path) -> Path:

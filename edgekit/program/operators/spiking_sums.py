@@ -78,13 +78,27 @@ def begun(acc: Array | None, shape: tuple[int, ...], dtype: np.dtype[np.generic]
 
 
 def added(sums: Array, x: Array, w: Array) -> Array:
-    """``sums[n, g, o] + Σ_k x[n, g, k]·w[g, o, k]``, in float32 one product after the other."""
+    """``sums[n, g, o] + Σ_k x[n, g, k]·w[g, o, k]``, in float32 one product after the other.
+
+    Args:
+        sums: float32 or int64, that of the operands.
+        x: samples, or truth values of neurons that spike.
+        w: finite weights.
+    """
     if sums.dtype != np.float32:
         # Exact: a total stays far below 2**53.
         products = x.astype(np.float64).swapaxes(0, 1) @ w.astype(np.float64).swapaxes(1, 2)
         return sums + products.swapaxes(0, 1).astype(np.int64)
+    rows = np.ascontiguousarray(w.transpose(2, 0, 1))
+    if x.dtype == np.bool_:
+        # Products of 0 change no sum: none of them is -0, and weights are finite.
+        sums = sums.copy()
+        for k in np.flatnonzero(x.any((0, 1))):
+            active = np.nonzero(x[:, :, k])
+            sums[active] += rows[k][active[1]]
+        return sums
     for k in range(w.shape[2]):
-        sums = sums + x[:, :, k, np.newaxis].astype(np.float32) * w[:, :, k]
+        sums = sums + x[:, :, k, np.newaxis] * rows[k]
     return sums
 
 
