@@ -29,8 +29,9 @@ class LMUCell(nn.Module):
         m = Ā m[t-1] + B̄ u, for each of the n_m memories    n_m·d values
         h = tanh(W_x x + W_h h[t-1] + W_m m + b)            n_h values
 
-    Ā and B̄ are the discretised memory and stay as they are. Initial values: e_x and e_h
-    LeCun-uniform, e_m 0, W Xavier-normal, b 0.
+    Ā and B̄ are the discretised memory and stay as they are. Every source has a matrix of its own:
+    quantised, x, h and m keep scales of their own. Initial values: e_x and e_h LeCun-uniform, e_m
+    0, W Xavier-normal, b 0.
 
     Args:
         inputs: values of a sample.
@@ -41,8 +42,8 @@ class LMUCell(nn.Module):
         discretization: of the memory.
 
     Attributes:
-        u: e_x, e_h, e_m as one matrix over x, h, m side by side.
-        h: W_x, W_h, W_m, likewise, and b.
+        u_x, u_h, u_m: e_x, e_h, e_m.
+        h_x, h_h, h_m: W_x with b, W_h, W_m.
         memory: block-diagonal Ā and B̄ side by side, [n_m·d, n_m·d + n_m]; not trained.
     """
 
@@ -63,31 +64,36 @@ class LMUCell(nn.Module):
         self.memory = nn.Linear(system.shape[1], system.shape[0], bias=False)
         self.memory.weight = nn.Parameter(torch.from_numpy(system).float(), requires_grad=False)
         self.inputs, self.hidden, self.memory_size = inputs, hidden, memories * order
-        columns = inputs + hidden + self.memory_size
-        self.u = nn.Linear(columns, memories, bias=False)
-        self.h = nn.Linear(columns, hidden)
+        self.u_x = nn.Linear(inputs, memories, bias=False)
+        self.u_h = nn.Linear(hidden, memories, bias=False)
+        self.u_m = nn.Linear(self.memory_size, memories, bias=False)
+        self.h_x = nn.Linear(inputs, hidden)
+        self.h_h = nn.Linear(hidden, hidden, bias=False)
+        self.h_m = nn.Linear(self.memory_size, hidden, bias=False)
         self._start_weights()
 
     @torch.no_grad()
     def _start_weights(self) -> None:
-        sizes = [self.inputs, self.hidden, self.memory_size]
-        into_u, into_h = (torch.split(layer.weight, sizes, 1) for layer in (self.u, self.h))
-        for part, scale in zip(into_u, (1.0, 1.0, 0.0), strict=True):
-            bound = scale * math.sqrt(3 / part.shape[1])
-            nn.init.uniform_(part, -bound, bound)
-        for part in into_h:
-            nn.init.xavier_normal_(part)
-        nn.init.zeros_(self.h.bias)
+        for layer in (self.u_x, self.u_h):
+            bound = math.sqrt(3 / layer.in_features)
+            nn.init.uniform_(layer.weight, -bound, bound)
+        nn.init.zeros_(self.u_m.weight)
+        for layer in (self.h_x, self.h_h, self.h_m):
+            nn.init.xavier_normal_(layer.weight)
+        nn.init.zeros_(self.h_x.bias)
 
     def forward(self, x: Tensor, h: Tensor, m: Tensor) -> LMUState:
         """The next h [N,n_h] and m [N,n_m·d] of a sample [N,inputs] and the state."""
-        u = self.u(torch.cat([x, h, m], 1))
+        u = self.u_x(x) + self.u_h(h) + self.u_m(m)
         m = self.memory(torch.cat([m, u], 1))
-        return torch.tanh(self.h(torch.cat([x, h, m], 1))), m
+        return torch.tanh(self.h_x(x) + self.h_h(h) + self.h_m(m)), m
 
 
 class LMUStep(nn.Module):
     """One step of an :class:`LMU` with its state as arguments: what a device runs.
+
+    The memory is ``cell.memory``, which no training changes: round it to int8 whatever the other
+    layers get.
 
     Declare its state when it is exported: ``h=output_1`` and ``m=output_2``.
     """
