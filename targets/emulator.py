@@ -40,6 +40,7 @@ from edgekit.targets.tracing import (
     Refused,
     kept_memory,
 )
+from edgekit.targets.watchdog import WATCHDOG
 
 _PAGE = 4096
 _ARGUMENTS = (arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3)
@@ -136,7 +137,7 @@ class Emulator:
             EmulationError: it faulted, left its memories, overflowed the stack or did not return
                 in time.
         """
-        return self._run(function, arguments, self._timeout_s)
+        return self._run(function, arguments)
 
     def count(self, function: str | int, *arguments: int) -> tuple[int, Count]:
         """Like :meth:`call`, with what it cost; some thirty times slower.
@@ -152,7 +153,7 @@ class Emulator:
             memory=self._memory,
         )
         with trace:
-            result = self._run(function, arguments, self._timeout_s)
+            result = self._run(function, arguments)
         return result, self._accountant.count(trace.blocks(self._return))
 
     def empty_caches(self) -> None:
@@ -234,7 +235,7 @@ class Emulator:
         self._exception = number
         uc.emu_stop()
 
-    def _run(self, function: str | int, arguments: tuple[int, ...], timeout_s: float) -> int:
+    def _run(self, function: str | int, arguments: tuple[int, ...]) -> int:
         assert len(arguments) <= len(_ARGUMENTS)
         entry = self.symbol(function) if isinstance(function, str) else function
         uc = self._uc
@@ -245,7 +246,8 @@ class Emulator:
         uc.reg_write(arm.UC_ARM_REG_LR, self._return | 1)
         failure: unicorn.UcError | None = None
         try:
-            uc.emu_start(entry | 1, self._return, timeout=int(timeout_s * 1e6))
+            with WATCHDOG.limit(self._timeout_s, uc.emu_stop):
+                uc.emu_start(entry | 1, self._return)
         except unicorn.UcError as error:
             failure = error
         pc = uc.reg_read(arm.UC_ARM_REG_PC)

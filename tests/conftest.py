@@ -21,6 +21,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Before any library that computes is loaded: of several workers, each with a thread for every
+# core, the threads that wait for their turn spin, which takes several times what the work does.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def _importable_tests() -> None:
     """Make ``tests.support`` and ``tests.cases`` importable without the checkout on the path.

@@ -36,6 +36,7 @@ from edgekit.targets.tracing import (
     Mark,
     Refused,
 )
+from edgekit.targets.watchdog import WATCHDOG
 
 STACK_BYTES = 128 << 10
 """The least that a thread has with the usual C libraries (musl)."""
@@ -203,7 +204,8 @@ class SharedEmulator:
         uc.reg_write(registers.lr, _RETURN)
         failure: unicorn.UcError | None = None
         try:
-            uc.emu_start(entry, _RETURN, timeout=int(self._timeout_s * 1e6))
+            with WATCHDOG.limit(self._timeout_s, uc.emu_stop):
+                uc.emu_start(entry, _RETURN)
         except unicorn.UcError as error:
             failure = error
         pc = uc.reg_read(registers.pc)
