@@ -20,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -238,6 +239,7 @@ def main() -> int:
     minutes = predicted_seconds(pending, known) / given.workers / 60
     sys.stderr.write(f"{len(pending)} rows to do, about {minutes:.0f} minutes\n")
     given.runs.mkdir(parents=True, exist_ok=True)
+    failed: list[Job] = []
     with ProcessPoolExecutor(given.workers, mp_context=get_context("spawn")) as pool:
         # Fine tuning begins from the float trainings, also from those whose rows are known.
         begins = {replace(job, precision="fp32") for job in pending}
@@ -249,7 +251,11 @@ def main() -> int:
         for stage in (floats, [job for job in pending if job not in floats]):
             futures = {pool.submit(row, job, given.data, given.runs): job for job in stage}
             for future in as_completed(futures):
-                job = futures[future]
+                job, error = futures[future], future.exception()
+                if error is not None:  # the other rows are worth having
+                    failed.append(job)
+                    traceback.print_exception(error)
+                    continue
                 known[job] = future.result()
                 write(
                     given.output,
@@ -261,7 +267,9 @@ def main() -> int:
                     f"{BOARD}, mean of {COUNTED_WINDOWS} test windows",
                 )
                 sys.stderr.write(f"{job.folder}: {known[job]['accuracy']:.4f}\n")
-    return 0
+    for job in failed:
+        sys.stderr.write(f"{job.folder}: failed, see above\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
