@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from edgekit.data import Dataset, Preprocessing, load
 from edgekit.zoo import build, read_recipe, train
 from edgekit.zoo.augment import augmented
+from edgekit.zoo.loop import fitted_preprocessing
 from edgekit.zoo.recipe import Recipe, changed
-from edgekit.zoo.training import fitted_preprocessing
 
 EVALUATION_BATCH = 500
 

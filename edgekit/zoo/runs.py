@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgekit.errors import OutputError
+from edgekit.zoo.folder import CALIBRATION, CONFIG, MODEL
 from edgekit.zoo.quantized import Stepping, quantized
 from edgekit.zoo.recipe import Recipe, read_recipe
 from edgekit.zoo.table import build
-from edgekit.zoo.training import CALIBRATION, CONFIG, MODEL
 
 _FOREIGN = (
     *(safetensors.SafetensorError, zipfile.BadZipFile, EOFError, OSError),

@@ -190,7 +190,7 @@ def test_the_mean_falls_behind_by_its_decay() -> None:
     """It begins with the first weights, then every step moves it by 1 - decay of the distance."""
     import torch
 
-    from edgekit.zoo.training import make_average
+    from edgekit.zoo.loop import make_average
 
     network = torch.nn.BatchNorm1d(3)
     average = make_average(0.9, network)
