@@ -7,36 +7,24 @@ True
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any
 
 from edgekit.data.dataset import DATASETS
 from edgekit.data.dataset import entry as dataset_entry
 from edgekit.errors import UsageError
+from edgekit.zoo.fields import choice, field_problems, made, number
 from edgekit.zoo.precisions import TRAINED_PRECISIONS
 from edgekit.zoo.table import NETWORKS, network
 
-T = TypeVar("T")
-
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
-
-
-def _number(low: float, high: float, default: float | None = None) -> Any:
-    """A field with limits, both allowed."""
-    limits = {"low": low, "high": high}
-    return field(metadata=limits) if default is None else field(default=default, metadata=limits)
-
-
-def _choice(*allowed: str, default: str) -> Any:
-    return field(default=default, metadata={"choices": allowed})
 
 
 @dataclass(frozen=True)
@@ -50,10 +38,10 @@ class Optimizer:
         momentum: of SGD.
     """
 
-    name: str = _choice(*OPTIMIZERS, default="adamw")
-    learning_rate: float = _number(1e-7, 10, 1e-3)
-    weight_decay: float = _number(0, 1, 0.0)
-    momentum: float = _number(0, 0.9999, 0.9)
+    name: str = choice(*OPTIMIZERS, default="adamw")
+    learning_rate: float = number(1e-7, 10, 1e-3)
+    weight_decay: float = number(0, 1, 0.0)
+    momentum: float = number(0, 0.9999, 0.9)
 
 
 @dataclass(frozen=True)
@@ -65,8 +53,8 @@ class Schedule:
         warmup_epochs: epochs of linear rise before.
     """
 
-    name: str = _choice(*SCHEDULES, default="cosine")
-    warmup_epochs: float = _number(0, 1000, 0.0)
+    name: str = choice(*SCHEDULES, default="cosine")
+    warmup_epochs: float = number(0, 1000, 0.0)
 
     def factor(self, step: int, *, steps: int, per_epoch: int) -> float:
         """Share of the largest learning rate at a step.
@@ -98,13 +86,13 @@ class Augmentation:
         mixup: both parameters of the beta distribution that mixes pairs of samples.
     """
 
-    rotate_degrees: float = _number(0, 180, 0.0)
-    gain: float = _number(0, 2, 0.0)
-    stretch: float = _number(0, 1, 0.0)
-    noise: float = _number(0, 10, 0.0)
-    shift: int = _number(0, 16, 0)
-    flip: float = _number(0, 1, 0.0)
-    mixup: float = _number(0, 10, 0.0)
+    rotate_degrees: float = number(0, 180, 0.0)
+    gain: float = number(0, 2, 0.0)
+    stretch: float = number(0, 1, 0.0)
+    noise: float = number(0, 10, 0.0)
+    shift: int = number(0, 16, 0)
+    flip: float = number(0, 1, 0.0)
+    mixup: float = number(0, 10, 0.0)
 
 
 @dataclass(frozen=True)
@@ -118,8 +106,8 @@ class Inputs:
     """
 
     standardize: bool = True
-    scale: float = _number(1e-9, 1e9, 1.0)
-    clip: float = _number(0, 1e6, 0.0)
+    scale: float = number(1e-9, 1e9, 1.0)
+    clip: float = number(0, 1e6, 0.0)
 
 
 @dataclass(frozen=True)
@@ -131,8 +119,8 @@ class Spikes:
         target: mean spikes per neuron and step, in each population, that cost nothing.
     """
 
-    penalty: float = _number(0, 1000, 0.0)
-    target: float = _number(0, 1, 0.05)
+    penalty: float = number(0, 1000, 0.0)
+    target: float = number(0, 1, 0.05)
 
 
 @dataclass(frozen=True)
@@ -169,18 +157,18 @@ class Recipe:
 
     network: str
     dataset: str
-    epochs: int = _number(1, 100_000)
+    epochs: int = number(1, 100_000)
     split: str = ""
-    batch_size: int = _number(2, 65_536, 128)
-    seed: int = _number(0, 2**31 - 1, 0)
-    label_smoothing: float = _number(0, 0.9, 0.0)
-    score_scale: float = _number(1e-6, 1e6, 1.0)
-    gradient_clip: float = _number(0, 1e6, 0.0)
-    average: float = _number(0, 0.999999, 0.0)
-    patience: int = _number(0, 100_000, 0)
+    batch_size: int = number(2, 65_536, 128)
+    seed: int = number(0, 2**31 - 1, 0)
+    label_smoothing: float = number(0, 0.9, 0.0)
+    score_scale: float = number(1e-6, 1e6, 1.0)
+    gradient_clip: float = number(0, 1e6, 0.0)
+    average: float = number(0, 0.999999, 0.0)
+    patience: int = number(0, 100_000, 0)
     precision: str = ""
     start: str = ""
-    calibration_samples: int = _number(1, 100_000, 256)
+    calibration_samples: int = number(1, 100_000, 256)
     inputs: Inputs = Inputs()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -244,7 +232,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any], where: str) -> Recipe:
         else:
             merged[key] = value
     _refuse(where, recipe_problems(merged))
-    return _made(Recipe, merged)
+    return made(Recipe, merged)
 
 
 def from_toml(text: str, where: str) -> Recipe:
@@ -258,7 +246,7 @@ def from_toml(text: str, where: str) -> Recipe:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{where}: is not TOML: {error}") from error
     _refuse(where, recipe_problems(data))
-    return _made(Recipe, data)
+    return made(Recipe, data)
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -279,7 +267,7 @@ def _toml(value: str | bool | int | float) -> str:
 
 def recipe_problems(data: Mapping[str, Any]) -> list[str]:
     """Everything that is wrong with a recipe's values, each line beginning with the key."""
-    problems = _problems(Recipe, data, "")
+    problems = field_problems(Recipe, data, "")
     name, of, split = (data.get(key) for key in ("network", "dataset", "split"))
     if isinstance(name, str) and name not in NETWORKS:
         problems.append(f"network: must be one of {', '.join(NETWORKS)}, not {name!r}")
@@ -289,70 +277,17 @@ def recipe_problems(data: Mapping[str, Any]) -> list[str]:
         splits = dataset_entry(of).splits
         if split not in splits:
             problems.append(f"split: {of} has {', '.join(splits)}, not {split!r}")
+    spikes = data.get("spikes")
+    known = NETWORKS.get(name) if isinstance(name, str) else None
+    if known and not known.spiking and isinstance(spikes, Mapping) and spikes.get("penalty"):
+        problems.append(f"spikes.penalty: {name} has no spikes, must be 0")
     precision = data.get("precision", "")
     if isinstance(precision, str) and precision and precision not in TRAINED_PRECISIONS:
-        known = ", ".join(TRAINED_PRECISIONS)
-        problems.append(f"precision: must be empty or one of {known}, not {precision!r}")
+        names = ", ".join(TRAINED_PRECISIONS)
+        problems.append(f"precision: must be empty or one of {names}, not {precision!r}")
     return problems
-
-
-def _problems(kind: type[Any], data: Mapping[str, Any], where: str) -> list[str]:
-    """Keys and values that do not fit the dataclass `kind`."""
-    known, hints = {f.name: f for f in fields(kind)}, get_type_hints(kind)
-    problems = []
-    for key in data:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"{where}{key}: unknown{hint} (known: {', '.join(known)})")
-    for name, declared in known.items():
-        if name not in data:
-            if declared.default is MISSING:
-                problems.append(f"{where}{name}: missing")
-            continue
-        value, wanted = data[name], hints[name]
-        if is_dataclass(wanted):
-            if isinstance(value, Mapping):
-                problems += _problems(cast(type[Any], wanted), value, f"{where}{name}.")
-            else:
-                problems.append(f"{where}{name}: must be a table, not {value!r}")
-        else:
-            wrong = _wrong(value, wanted, declared.metadata)
-            problems += [f"{where}{name}: must be {wrong}, not {value!r}"] if wrong else []
-    return problems
-
-
-def _wrong(value: Any, wanted: Any, limits: Mapping[str, Any]) -> str:
-    """What a value should have been; empty where it is."""
-    if wanted is bool:
-        return "" if isinstance(value, bool) else "true or false"
-    if wanted is str:
-        choices = limits.get("choices")
-        if choices:
-            return "" if value in choices else f"one of {', '.join(choices)}"
-        return "" if isinstance(value, str) else "text"
-    kinds = int if wanted is int else (int, float)
-    number = isinstance(value, kinds) and not isinstance(value, bool)
-    if number and limits["low"] <= value <= limits["high"]:
-        return ""
-    what = "an integer" if wanted is int else "a number"
-    return f"{what} from {limits['low']} to {limits['high']}"
 
 
 def _refuse(where: str, problems: list[str]) -> None:
     if problems:
         raise UsageError("\n  ".join([f"{where}: not a possible recipe", *problems]))
-
-
-def _made(kind: type[T], data: Mapping[str, Any]) -> T:
-    """The dataclass of checked data; whole numbers become floats where those are declared."""
-    hints = get_type_hints(kind)
-    values = {
-        name: _made(hints[name], value)
-        if is_dataclass(hints[name])
-        else float(value)
-        if hints[name] is float
-        else value
-        for name, value in data.items()
-    }
-    return kind(**values)

@@ -28,6 +28,7 @@ class Network:
         outputs: values that come out for a sample.
         description: one line.
         trainable: whether there is a recipe.
+        spiking: whether its neurons spike.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Network:
     outputs: int
     description: str
     trainable: bool = True
+    spiking: bool = False
 
 
 def _network(
@@ -47,6 +49,7 @@ def _network(
     description: str,
     *,
     trainable: bool = True,
+    spiking: bool = False,
 ) -> Network:
     function = name.replace("-", "_")
     return Network(
@@ -57,6 +60,7 @@ def _network(
         outputs=outputs,
         description=description,
         trainable=trainable,
+        spiking=spiking,
     )
 
 
@@ -68,7 +72,12 @@ NETWORKS = {
         _network("mnist-cnn", "images", (1, 1, 28, 28), 10, "handwritten digits, 28x28"),
         _network("ds-cnn", "audio", (1, 1, 49, 10), 12, "MLPerf Tiny keyword spotting"),
         _network(
-            "har-l2mu", "spiking", (1, 6, 40), 7, "spiking L2MU, leaky neurons (WISDM smartwatch)"
+            "har-l2mu",
+            "spiking",
+            (1, 6, 40),
+            7,
+            "spiking L2MU, leaky neurons (WISDM smartwatch)",
+            spiking=True,
         ),
         _network(
             "har-l2mu-synaptic",
@@ -76,9 +85,12 @@ NETWORKS = {
             (1, 6, 40),
             7,
             "spiking L2MU, synaptic neurons (WISDM smartwatch)",
+            spiking=True,
         ),
         _network("har-lmu", "spiking", (1, 6, 40), 7, "Legendre memory unit (WISDM smartwatch)"),
-        _network("har-scnn", "spiking", (1, 6, 40), 7, "spiking CNN (WISDM smartwatch)"),
+        _network(
+            "har-scnn", "spiking", (1, 6, 40), 7, "spiking CNN (WISDM smartwatch)", spiking=True
+        ),
         _network("resnet8", "images", (1, 3, 32, 32), 10, "MLPerf Tiny image classification"),
         _network(
             "mobilenet-v1-025",

@@ -301,6 +301,7 @@ def test_patience_ends_a_training(data: Path, tmp_path: Path) -> None:
         ({"spikes": {"target": 2}}, "spikes.target: must be a number from 0 to 1"),
         ({"spikes": {"penality": 1.0}}, "spikes.penality: unknown; did you mean penalty"),
         ({"spikes": 1.0}, "spikes: must be a table"),
+        ({"network": "har-cnn", "spikes": {"penalty": 0.1}}, "spikes.penalty: har-cnn has no"),
     ],
 )
 def test_impossible_recipes(
