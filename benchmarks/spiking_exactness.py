@@ -136,8 +136,7 @@ def emulated(program: Program, windows: Windows, core: str, folder: Path) -> Run
     made = emit(program, features=where.features, version=edgekit_version())
     image = build_image(made.library, where, folder=folder / core)
     image.require_fit()
-    # A watchdog for every call would take several times what a step does.
-    machine = EmulatedMachine(image.library, where, image.elf, timeout_s=0)
+    machine = EmulatedMachine(image.library, where, image.elf)
     try:
         return device_run(machine, made, windows)
     finally:

@@ -15,6 +15,7 @@ from edgekit.program.operators.base import Operator
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.spiking_bits import bit_set
 from edgekit.program.operators.spiking_neurons import Leaky, Reset, Synaptic
+from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_values import (
     SpikeCount,
     SpikeMaxPool2D,
@@ -292,6 +293,27 @@ def _values() -> Iterator[Case]:
             yield Case(f"count-{neurons}-{dtype}", program)
 
 
+RESCALED: list[tuple[str, tuple[int, ...], int, int, bool]] = [
+    ("one", (1, 45), 1, 30, False),
+    ("neurons", (2, 33), 33, 31, True),
+    ("channels", (1, 3, 4, 5), 5, 46, False),
+    ("places", (2, 2, 3, 4), 24, 61, True),
+    ("whole", (1, 17), 17, 0, True),
+    ("halves", (1, 64), 1, 1, False),
+]
+"""Name, shape, factors, shift, whether something is there that they are added to."""
+
+
+def _rescaled() -> Iterator[Case]:
+    for label, shape, length, shift, adds in RESCALED:
+        rng = np.random.default_rng(zlib.crc32(label.encode()))
+        factor = rng.integers(0, 2 ** min(shift + 1, 31), length).astype(np.int32)
+        factor[-1] = (1 << min(shift, 30)) if length == 1 else 2**31 - 1
+        u = TensorType(shape, DType.INT32)
+        program = one_operator(Rescale(shift=shift), u, ("const", factor), u if adds else None)
+        yield Case(f"rescale-{label}", program, zlib.crc32(label.encode()))
+
+
 def cases() -> list[Case]:
     """The grid."""
-    return [*_dense(), *_convolutions(), *_neurons(), *_values()]
+    return [*_dense(), *_convolutions(), *_neurons(), *_values(), *_rescaled()]

@@ -15,6 +15,7 @@ from edgekit.program.ir import Array, DType
 from edgekit.program.operators.convolution import Conv2D
 from edgekit.program.operators.spiking_bits import bit_set, pack_spikes, unpack_spikes
 from edgekit.program.operators.spiking_neurons import Leaky, Reset, Synaptic
+from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_schedule import CROSSOVER, schedule_for
 from edgekit.program.operators.spiking_values import (
     SpikeCount,
@@ -231,6 +232,21 @@ class TestNeurons:
 class TestValues:
     """Numbers, counts and pools."""
 
+    def test_rescaled_membranes(self) -> None:
+        """Against Python's integers of any size; sums wrap."""
+        rng = np.random.default_rng(0)
+        u = rng.integers(-(2**31), 2**31, (1, 2, 3), dtype=np.int64).astype(np.int32)
+        acc = rng.integers(-(2**31), 2**31, (1, 2, 3), dtype=np.int64).astype(np.int32)
+        for shift in (0, 1, 31, 61):
+            for length in (1, 3, 6):
+                factor = rng.integers(0, 2**31, length).astype(np.int32)
+                got = Rescale(shift=shift).reference(u, factor, acc)[0].reshape(-1)
+                for i, value in enumerate(u.reshape(-1)):
+                    own = int(factor[i % length])
+                    exact = math.floor(Fraction(own * int(value), 2**shift) + Fraction(1, 2))
+                    total = exact + int(acc.reshape(-1)[i])
+                    assert got[i] == (total + 2**31) % 2**32 - 2**31
+
     def test_values_and_counts(self) -> None:
         """Both count what spikes; int32 saturates."""
         values, packed = drawn_spikes(45)
@@ -257,7 +273,7 @@ def test_every_case_survives_serialisation() -> None:
     seen: dict[str, Any] = {
         case.program.operations[0].operator.name: case for case in spiking.cases()
     }
-    assert len(seen) == 10
+    assert len(seen) == 11
     for case in seen.values():
         again = load(*dump(case.program))
         assert again.operations == case.program.operations

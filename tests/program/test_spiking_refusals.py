@@ -13,6 +13,7 @@ from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.spiking_bits import bit_set
 from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
+from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_values import SpikeCount, SpikeSumPool2D, SpikeValues
 from edgekit.program.operators.spiking_weighted import CurrentDense, SpikeConv2D, SpikeDense
 from tests.cases.case import one_operator
@@ -72,6 +73,12 @@ REFUSED: list[tuple[Operator, tuple[TensorType | None, ...], str]] = [
     (Leaky(), (X, X, ONE), "without a threshold"),
     (Leaky(fraction=15), (X, X, ONE, ONE), "fraction is 15"),
     (Leaky(limit=0), (X, X, ONE, ONE), "limit is 0"),
+    (Rescale(shift=62), (X, ONE), "shift is 62"),
+    (Rescale(shift=-1), (X, ONE), "shift is -1"),
+    (Rescale(shift=1), (TensorType((1, 40), INT16), ONE), "u is int16"),
+    (Rescale(shift=1), (TensorType((40,), INT32), ONE), r"must be \[N, \.\.\.\]"),
+    (Rescale(shift=1), (X, TensorType((7,), INT32)), r"\[n\] with n among \[1, 40\]"),
+    (Rescale(shift=1), (X, ONE, TensorType((1, 39), INT32)), "acc is"),
     (
         Leaky(fraction=1),
         (*[TensorType((1, 4), FLOAT32)] * 2, *[TensorType((1,), FLOAT32)] * 2),
@@ -125,6 +132,8 @@ def test_refused(operator: Operator, inputs: tuple[TensorType | None, ...], mess
             r"beta holds 1.5, must lie in 0…1",
         ),
         (Leaky(), (X, X, ONE, ONE), "beta is computed, must be constant"),
+        (Rescale(shift=1), (X, ONE), "factor is computed, must be constant"),
+        (Rescale(shift=1), (X, ("const", np.int32([-3]))), "factor holds -3, must not be negative"),
         (
             SpikeDense(neurons=(40,), coding=Coding("ternary")),
             (("const", np.full((4, 40), 2, np.int8)), None, S),

@@ -252,8 +252,7 @@ def test_emulated_cores_are_the_host(core: str, deployed: Deployed, tmp_path: Pa
     emission = emit(deployed.emission.program, features=target(core).features, version="test")
     image = build_image(emission.library, target(core), folder=tmp_path)
     image.require_fit()
-    # A watchdog for every call would take ten times what the call does.
-    machine = EmulatedMachine(image.library, image.target, image.elf, timeout_s=0)
+    machine = EmulatedMachine(image.library, image.target, image.elf)
     try:
         found = runs.device_run(machine, emission, deployed.windows)
     finally:

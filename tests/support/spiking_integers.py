@@ -1,7 +1,8 @@
 """Integer spiking networks in plain NumPy, written from the arithmetic's description alone.
 
 Populations are arrays in the graph's own order, without bit sets, running totals or layouts. Only
-the number of fraction bits and the limit of a population come from its stated format.
+the bits that a population's format chooses (fraction, shift), its limit, and the steps in which it
+reads membranes of others come from what is stated of it.
 """
 
 from __future__ import annotations
@@ -57,27 +58,42 @@ class IntegerNetwork:
         values: dict[str, Array] = {}
         worth: dict[str, Array] = {}
         bias: dict[str, Array] = {}
+        # Integrators whose membranes values are.
+        holder: dict[str, str] = {}
         for name in self.graph.order():
             node, shape = self.graph.nodes[name], self.shapes[name]
             zero = np.zeros(shape, np.float32)
             read = [self._edge(e.source, e.delay, values) for e in self.graph.incoming(name)]
             units = [worth.get(e.source, np.ones(1)) for e in self.graph.incoming(name)]
             biases = [bias.get(e.source, zero) for e in self.graph.incoming(name)]
+            sources = [holder.get(e.source) for e in self.graph.incoming(name)]
             if isinstance(node, Input):
                 values[name] = codes[name].astype(np.int64)
                 worth[name] = np.full(1, self.scales[name])
             elif isinstance(node, Leaky | Synaptic):
-                values[name] = self._neurons(name, node, read, units, biases)
+                values[name] = self._neurons(name, node, read, units, biases, sources)
+                if not node.spiking:
+                    holder[name] = name
+                    worth[name] = self.formats[name].step.reshape(shape)
             elif isinstance(node, Linear | Conv):
                 totals = linear if isinstance(node, Linear) else convolution
-                values[name] = totals(node, read[0])
                 rows = (-1, *[1] * (len(shape) - 1))
                 assert node.weight.scale is not None
+                if sources[0] is not None and is_diagonal(node):
+                    holder[name], values[name] = sources[0], read[0]
+                    assert node.weight.codes is not None
+                    units[0] = units[0] * node.weight.codes[:, 0]
+                else:
+                    if sources[0] is not None:
+                        read[0], units[0] = self._codes(name, sources[0], read[0], units[0])
+                    values[name] = totals(node, read[0])
                 worth[name] = node.weight.scale.astype(np.float64).reshape(rows) * units[0]
                 if node.bias is not None:
                     bias[name] = np.broadcast_to(node.bias.reshape(rows), shape)
             elif isinstance(node, Scale):
                 values[name] = read[0]
+                if sources[0] is not None:
+                    holder[name] = sources[0]
                 worth[name] = node.factor.astype(np.float64) * units[0]
                 bias[name] = biases[0].astype(np.float64) * node.factor
             elif isinstance(node, MaxPool | SumPool | AvgPool):
@@ -90,7 +106,9 @@ class IntegerNetwork:
             else:
                 assert isinstance(node, Flatten | Output)
                 values[name] = read[0].reshape(shape)
-                if name not in worth and units[0].size == 1:
+                if sources[0] is not None:
+                    holder[name], worth[name] = sources[0], units[0].reshape(shape)
+                elif name not in worth and units[0].size == 1:
                     worth[name] = units[0]
         self.before = values
         return values
@@ -107,14 +125,25 @@ class IntegerNetwork:
         read: list[Array],
         units: list[Array],
         biases: list[Array],
+        sources: list[str | None],
     ) -> Array:
         shape, form = self.shapes[name], self.formats[name]
         full = [np.broadcast_to(unit, shape) for unit in units]
-        base = min(full, key=lambda unit: float(unit.flat[0]))
+        plain = [k for k, source in enumerate(sources) if source is None]
+        # Membranes come last, in the unit that is stated of them.
+        stated = [r.step.reshape(shape) for r in form.reads if r.dtype == "int32"]
+        assert len(stated) == len(read) - len(plain)
+        base = min((full[k] for k in plain), key=lambda u: float(u.flat[0])) if plain else None
+        unit = stated[0] if stated else base
+        assert unit is not None
         current = np.zeros(shape, np.int64)
-        for value, unit in zip(read, full, strict=True):
-            current += value << round(float(np.log2(unit.flat[0] / base.flat[0])))
-        step = base * 2.0**-form.fraction
+        for k in plain:
+            current += read[k] << round(float(np.log2(full[k].flat[0] / unit.flat[0])))
+        for k in (k for k, source in enumerate(sources) if source is not None):
+            current += in_steps(read[k], full[k] / unit)
+        current = half_up(current, form.shift)
+        step = unit * 2.0 ** (form.shift - form.fraction)
+        np.testing.assert_allclose(form.step.reshape(shape), step, rtol=1e-6)
         drive = (current << form.fraction) + np.rint(sum(biases[1:], biases[0]) / step).astype(int)
         threshold = np.rint(spread_over(node.threshold, shape) / step).astype(np.int64)
         membrane = self.state.get(name, np.zeros(shape, np.int64))
@@ -133,6 +162,19 @@ class IntegerNetwork:
         self.state[name] = self._within(name, new)
         return (self.state[name] > threshold).astype(np.int64) if node.spiking else self.state[name]
 
+    def _codes(self, reader: str, source: str, membrane: Array, unit: Array) -> tuple[Array, Array]:
+        """A membrane as the codes that weights multiply, and what one of them is worth."""
+        (edge,) = self.graph.outgoing(reader)
+        (stated,) = (
+            r for r in self.formats[edge.target].reads if r.source == source and r.dtype == "int16"
+        )
+        scale = float(stated.step[0])
+        assert (stated.step == scale).all()
+        assert np.log2(scale) == round(np.log2(scale))
+        codes = in_steps(membrane, np.broadcast_to(unit, membrane.shape) / scale)
+        assert np.abs(codes).max() <= stated.bound < 2**15
+        return codes, np.full(1, scale)
+
     def _within(self, name: str, value: Array) -> Array:
         """Clipped to the population's limit, or checked against its proved bound."""
         form = self.formats[name]
@@ -141,6 +183,27 @@ class IntegerNetwork:
         assert form.bound is not None
         assert np.abs(value).max() <= form.bound < 2**31
         return value
+
+
+def half_up(value: Array, bits: int) -> Array:
+    """Divided by a power of two, to nearest, halves up."""
+    return (value + (1 << bits >> 1)) >> bits
+
+
+def in_steps(value: Array, ratio: Array) -> Array:
+    """Times ratios, as integers of which the largest has 30 bits; exactly as they are if all 1."""
+    if (ratio == 1).all():
+        return value
+    bits = min(30 - int(np.ceil(np.log2(ratio.max()))), 61)
+    factors = np.rint(ratio * 2.0**bits).astype(np.int64)
+    return half_up(factors * value, bits)
+
+
+def is_diagonal(node: Linear | Conv) -> bool:
+    """Whether a node hands on each value by itself, with a positive weight."""
+    assert node.weight.codes is not None
+    alone = isinstance(node, Linear) and node.groups == len(node.weight.codes)
+    return alone and node.weight.shape[1] == 1 and bool((node.weight.codes > 0).all())
 
 
 def fade(decay: Array, value: Array) -> Array:

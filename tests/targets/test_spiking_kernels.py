@@ -13,6 +13,7 @@ from edgekit.program.ir import Array, DType, Program, TensorType
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.spiking_bits import bit_set
 from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
+from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_weighted import Schedule, SpikeDense
 from edgekit.targets.c.bindings.spiking_weights import ROOM, Field, FieldFormat
 from edgekit.targets.c.emit import emit
@@ -106,11 +107,12 @@ def test_lanes_do_not_overflow() -> None:
 
 
 EDGES = (0, 1, -1, 2**14, 2**15, -(2**15), 2**16 - 1, 2**30, -(2**30), 2**31 - 1, -(2**31))
+SHIFTS = (0, 1, 15, 30, 31, 32, 46, 61)
 FACTORS = (0, 1, 2**14 - 1, 2**14, 2**14 + 1, 29491, 2**15 - 1, 2**15)
 
 
 def decays() -> Program:
-    """Neurons with one factor for all and with one each, of both orders."""
+    """Neurons with one factor for all and with one each, of both orders; membranes rescaled."""
     cases = []
     n = 16 * len(EDGES)
     x = TensorType((1, n), DType.INT32)
@@ -122,6 +124,11 @@ def decays() -> Program:
             synaptic = one_operator(Synaptic(fraction=2), x, x, x, given, given, threshold)
             cases += [Case(f"leaky-{factor}-{beta.size}", leaky)]
             cases += [Case(f"synaptic-{factor}-{beta.size}", synaptic)]
+    for shift in SHIFTS:
+        scaling = ("const", np.int32([2**31 - 1, 1 << 30, 1, 0] * (n // 4)))
+        one, each = Rescale(shift=shift), one_operator(Rescale(shift=shift), x, scaling)
+        added = one_operator(one, x, ("const", np.int32([1 << 30])), x)
+        cases += [Case(f"rescale-{shift}", each), Case(f"rescale-{shift}-added", added)]
     return combine(cases, "decays")[0]
 
 

@@ -20,7 +20,7 @@ from edgekit.program.lowering import affine, coded
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.carried import Declared
 from edgekit.program.lowering.fusion import Tail, tail_of
-from edgekit.program.lowering.spiking_format import MembraneFormat
+from edgekit.program.lowering.spiking_format import Held, MembraneFormat
 from edgekit.program.lowering.spiking_options import SpikingOptions
 from edgekit.program.lowering.spiking_sets import SpikeSets
 from edgekit.program.lowering.spiking_sums import Sum
@@ -28,6 +28,7 @@ from edgekit.program.lowering.value import Value, Weights
 from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.movement import MAX_RANK, Reshape, Transpose
 from edgekit.program.operators.quantization import Dequantize, Requantize
+from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
 from edgekit.program.operators.spiking_values import SpikeValues
 
 
@@ -66,6 +67,8 @@ class Lowerer:
         spikes: bit sets, by the value whose spikes they hold.
         spike_states: declared state that is a bit set, and its next value.
         membranes: formats of integer populations, by their name.
+        held: integer membranes, by the value that they mean.
+        codes: tensors of int16 codes of integer membranes, by the membranes' tensor.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Lowerer:
         self.spikes: dict[onnx_ir.Value, Value] = {}
         self.spike_states: list[tuple[onnx_ir.Value, onnx_ir.Value]] = []
         self.membranes: dict[str, MembraneFormat] = {}
+        self.held: dict[onnx_ir.Value, Held] = {}
+        self.codes: dict[str, str] = {}
         self.state: list[State] = []
         self.tensors: dict[str, Tensor] = {}
         self.operations: list[Operation] = []
@@ -94,6 +99,7 @@ class Lowerer:
         self.dynamic: dict[onnx_ir.Value, Dynamic] = {}
         self._values: dict[onnx_ir.Value, Value] = {}
         self._operation_names: set[str] = set()
+        self._populations = {node.name for node in self.sets.populations}
         self._real: dict[tuple[str, Quantization], str] = {}
         self._producers: dict[str, Operation] = {}
         self._constants: dict[Hashable, str] = {}
@@ -277,7 +283,9 @@ class Lowerer:
         return name
 
     def _unique_operation_name(self, base: str, operator: Operator) -> str:
-        for name in (base, f"{base}/{operator.name}"):
+        # A population's name is that of the operation that updates it.
+        updates = isinstance(operator, Leaky | Synaptic) or base not in self._populations
+        for name in (base, f"{base}/{operator.name}")[0 if updates else 1 :]:
             if name not in self._operation_names:
                 break
         else:

@@ -19,7 +19,8 @@ running total (:mod:`~edgekit.program.lowering.spiking_sums`,
 membranes and thresholds are integers in a format with a proof
 (:mod:`~edgekit.program.lowering.spiking_format`); then inputs are int16 in steps of the scale that
 the caller gives, counts are int32, and spikes that leave are int8. Membranes that leave are int32;
-``lowered.membranes`` says what a step of each means.
+``lowered.membranes`` says what a step of each means. Membranes of integrators that neurons read, as
+they are or through weights, stay integers too (:mod:`~edgekit.program.lowering.spiking_membranes`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from edgekit.model.nodes import (
 )
 from edgekit.program.ir import DType
 from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking_sets import RESHAPING
 from edgekit.program.lowering.spiking_sums import (
+    Sum,
     absorbable,
     read_sum,
 )
@@ -56,7 +59,10 @@ def prepare(low: Lowerer) -> None:
     problems = []
     for node in low.sets.populations:
         try:
-            low.sums[node] = read_sum(node, low.sets, quantised=low.is_quantised)
+            found = read_sum(node, low.sets, quantised=low.is_quantised)
+            if found.is_integer and _reads_real_membranes(low, found):
+                found = read_sum(node, low.sets, quantised=False)
+            low.sums[node] = found
         except UnsupportedError as error:
             problems.append(str(error))
     if problems:
@@ -75,6 +81,20 @@ def prepare(low: Lowerer) -> None:
             kept.add(read)
             carried[read] = name_of(read)
     low.declared = replace(low.declared, inputs=frozenset(kept), carried=carried)
+
+
+def _reads_real_membranes(low: Lowerer, found: Sum) -> bool:
+    """Whether a current holds membranes of neurons that stay in float32."""
+    for term in found.terms:
+        value = term.value if term.node is None else get_input(term.node, 0)
+        node = value.producer()
+        while node is not None and is_op(node, *RESHAPING):
+            value = get_input(node, 0)
+            node = value.producer()
+        behind = low.sums.get(node) if node is not None else None
+        if behind is not None and not behind.is_integer and low.sets.arrangement(value) is None:
+            return True
+    return False
 
 
 def _check_options(low: Lowerer) -> None:

@@ -7,39 +7,87 @@ is what one of its integer currents x is worth. One step is::
     u' = decayed(u) + (x << fraction) + bias - threshold·[u > threshold]
 
 Whatever the inputs, x is between the sum of a neuron's negative weights and that of its positive
-ones (times the largest code of an analog input). ``decayed`` is monotone, so that one step takes an
-interval of membranes to an interval, exactly. An interval that holds 0, where membranes start, and
-that a step maps into itself therefore holds every membrane that there can ever be. Candidates come
-from closed forms, ``current / (1 - beta)`` above all; what counts is that they are checked with the
-step's own integers, and then made smaller by taking further steps. Where no interval is found
-(beta = 1 with currents that never turn back) membranes saturate at a stated limit.
+ones (times the largest code of an analog input); where it holds membranes of other neurons, between
+the proved bounds of those. :mod:`~edgekit.program.lowering.spiking_bounds` says which membranes can
+then be. Where no interval is found (beta = 1 with currents that never turn back) they saturate at a
+stated limit.
+
+Currents that hold membranes come in finer steps than those of weights, and can be too large for
+neurons that add them up. They are rounded first, ``x = (x + 2**(shift-1)) >> shift``, by the
+smallest `shift` that leaves room.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import UnsupportedError
-from edgekit.program.operators.spiking_neurons import DECAY_BITS, MAX_FRACTION
-
-Int64 = NDArray[np.int64]
-
-ONE = 1 << DECAY_BITS
-
-LARGEST = 2**31 - 1
-
-NEVER = LARGEST
-"""Threshold of neurons that do not spike: no membrane is above it."""
+from edgekit.program.lowering.spiking_bounds import (
+    LARGEST,
+    NEVER,
+    Dynamics,
+    Int64,
+    Interval,
+)
+from edgekit.program.operators.spiking_neurons import MAX_FRACTION
+from edgekit.program.operators.spiking_rescale import rescaled
 
 STEPS_TO_LIMIT = 4096
 """Steps of the largest current that a membrane without a bound can add up, at least, before it
 saturates; where this many do not fit with the largest fraction, the fraction gets smaller."""
 
-_ROUNDS = 64
-"""Steps that make a proved interval smaller: each takes it closer by the factor of the decay."""
+MAX_SHIFT = 30
+"""Most bits that a current is rounded by."""
+
+_ONCE = np.ones(1, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Integer membranes as numbers that others may read, in the order of the flattened value.
+
+    Attributes:
+        population: whose they are.
+        step: what 1 is worth, float64[n].
+        span: smallest and largest integers, per neuron.
+        limited: whether they saturate at the ends of the span, rather than never reach them.
+    """
+
+    population: str
+    step: NDArray[np.float64]
+    span: Interval
+    limited: bool
+
+
+@dataclass(frozen=True, eq=False)
+class MembraneRead:
+    """A membrane that others read as a number, in integers.
+
+    Attributes:
+        source: whose membrane it is.
+        dtype: ``int32`` where it is added to a current, ``int16`` where weights multiply it.
+        step: what 1 is worth, float64[n]: one per element of the membrane, flattened, or one per
+            neuron that adds it.
+        bound: largest magnitude of its integers, proved.
+        limited: whether the bound is where the source saturates.
+    """
+
+    source: str
+    dtype: str
+    step: NDArray[np.float64]
+    bound: int
+    limited: bool
+
+    @property
+    def proof(self) -> str:
+        """What is proved, in a sentence."""
+        why = "as its membranes saturate" if self.limited else "whatever the inputs"
+        return (
+            f"reads the membrane of {self.source!r} in {self.dtype}, |code| <= {self.bound}, {why}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +96,15 @@ class MembraneFormat:
 
     Attributes:
         population: its name.
-        fraction: bits of a membrane below the unit of its currents.
+        fraction: bits of a membrane below the unit of its currents, as rounded by `shift`.
         step: what a membrane of 1 is worth, float64[n], one per neuron in the order of the
             flattened population in the Model.
         current: largest magnitude of a current with its bias, in membrane steps.
         bound: largest magnitude that a membrane or synaptic current can have, proved; None where
             there is no bound.
         limit: where membranes saturate; None where a bound is proved.
+        shift: bits that are rounded off the sum of its currents before the membrane adds it.
+        reads: membranes of others that its currents hold.
     """
 
     population: str
@@ -63,6 +113,8 @@ class MembraneFormat:
     current: int
     bound: int | None
     limit: int | None
+    shift: int = 0
+    reads: tuple[MembraneRead, ...] = ()
 
     @property
     def unit(self) -> tuple[float, float]:
@@ -103,6 +155,15 @@ class Population:
     alpha: Int64 | None
     reset: str
 
+    def rounded(self, shift: int) -> Population:
+        """The same with currents that have lost some bits."""
+        return replace(
+            self,
+            unit=self.unit * 2.0**shift,
+            low=rescaled(self.low, _ONCE, shift),
+            high=rescaled(self.high, _ONCE, shift),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
@@ -111,148 +172,45 @@ class Fixed:
     Attributes:
         format: of the membranes; its steps are those of the population asked about.
         bias, threshold: int32, in steps of the membrane.
+        held: where the membranes can be: the proved interval, or up to the limit.
     """
 
     format: MembraneFormat
     bias: NDArray[np.int32]
     threshold: NDArray[np.int32]
+    held: Interval
 
 
-@dataclass(frozen=True, eq=False)
-class Interval:
-    """Integers from `low` to `high`, one interval per neuron."""
-
-    low: Int64
-    high: Int64
-
-    def holds(self, other: Interval) -> NDArray[np.bool_]:
-        """Per neuron, whether another interval is inside."""
-        return (self.low <= other.low) & (other.high <= self.high)
-
-    def where(self, condition: NDArray[np.bool_], other: Interval) -> Interval:
-        """This interval where a condition holds, else another."""
-        return Interval(
-            np.where(condition, self.low, other.low), np.where(condition, self.high, other.high)
-        )
-
-    @property
-    def magnitude(self) -> Int64:
-        """Largest absolute value per neuron."""
-        return np.maximum(np.abs(self.low), np.abs(self.high))
-
-
-@dataclass(frozen=True, eq=False)
-class Dynamics:
-    """One decaying quantity in integers.
-
-    Attributes:
-        decay: int64 of 2**-15.
-        drive: what is added in a step, bias included.
-        threshold: int64.
-        reset: ``subtract``; ``zero``, which clears the old membrane; ``clear``, which clears the
-            new one; ``none``.
-    """
-
-    decay: Int64
-    drive: Interval
-    threshold: Int64
-    reset: str
-
-    def step(self, held: Interval) -> Interval:
-        """Everything that one step makes of an interval, and 0."""
-        below = self._moved(held.low, np.minimum(held.high, self.threshold))
-        above = self._moved(np.maximum(held.low, self.threshold + 1), held.high)
-        if self.reset == "subtract":
-            above = Interval(above.low - self.threshold, above.high - self.threshold)
-        elif self.reset == "zero":
-            above = self.drive
-        elif self.reset == "clear":
-            above = Interval(np.zeros_like(above.low), np.zeros_like(above.high))
-        nothing = Interval(np.zeros_like(held.low), np.zeros_like(held.high))
-        result = nothing
-        for part, there in (
-            (below, held.low <= self.threshold),
-            (above, held.high > self.threshold),
-        ):
-            joined = Interval(np.minimum(result.low, part.low), np.maximum(result.high, part.high))
-            result = joined.where(there, result)
-        return result
-
-    def _moved(self, low: Int64, high: Int64) -> Interval:
-        return Interval(
-            decayed(self.decay, low) + self.drive.low, decayed(self.decay, high) + self.drive.high
-        )
-
-    def bounds(self) -> tuple[Interval, NDArray[np.bool_]]:
-        """An interval that holds every value there can be, and for which neurons it is proved."""
-        zero = np.zeros_like(self.decay)
-        found, proved = Interval(zero, zero), np.zeros(self.decay.shape, bool)
-        for candidate in self._candidates():
-            holds = candidate.holds(self.step(candidate)) & ~proved
-            found, proved = candidate.where(holds, found), proved | holds
-        for _ in range(_ROUNDS):
-            found = self.step(found).where(proved, found)
-        return found, proved
-
-    def _candidates(self) -> list[Interval]:
-        """Intervals to check: a reset keeps membranes near the threshold, or decay alone does."""
-        up, down = np.maximum(self.drive.high, 0), np.maximum(-self.drive.low, 0)
-        reach = np.where(self.threshold == NEVER, 0, np.abs(self.threshold))
-        # A quarter of the room of int64 behind a product with a decay: nothing overflows.
-        left = np.maximum(ONE - self.decay, 0)
-        stays = left > 0
-        huge = np.full_like(up, 2**44)
-        with np.errstate(divide="ignore"):
-            grown = [
-                np.where(stays, np.minimum(-(-ONE * (n + 1) // np.maximum(left, 1)), huge), huge)
-                for n in (up, down)
-            ]
-        near_up, far_up = reach + up + 1, grown[0] + reach
-        near_down, far_down = reach + down + 1, grown[1] + reach
-        return [
-            Interval(-lower, upper)
-            for upper in (np.minimum(near_up, far_up), far_up)
-            for lower in (np.minimum(near_down, far_down), far_down)
-        ]
-
-
-def decayed(decay: Int64, value: Int64) -> Int64:
-    """``decay * value`` of 2**-15, to nearest, halves up: what the kernels do."""
-    return (decay * value + (1 << (DECAY_BITS - 1))) >> DECAY_BITS
-
-
-def decay_codes(decays: NDArray[np.float32]) -> Int64:
-    """Decays of 0…1 in units of 2**-15: 0 to 32768.
-
-    >>> decay_codes(np.float32([0, 0.5, 1])).tolist()
-    [0, 16384, 32768]
-    """
-    return np.rint(decays.astype(np.float64) * ONE).astype(np.int64)
-
-
-def choose(population: Population) -> Fixed:
+def choose(population: Population, *, rounds: bool = False) -> Fixed:
     """The format with the most bits behind the point that int32 holds.
 
     Args:
         population: to choose for.
+        rounds: whether its currents may be rounded, being finer than those of weights.
 
     Raises:
         UnsupportedError: not even currents without a fraction fit.
     """
-    for fraction in range(MAX_FRACTION, -1, -1):
-        found = _proved(population, fraction)
+    scales = [(0, fraction) for fraction in range(MAX_FRACTION, -1, -1)]
+    scales += [(shift, 0) for shift in range(1, MAX_SHIFT + 1 if rounds else 1)]
+    for shift, fraction in scales:
+        found = _proved(population.rounded(shift), fraction)
         if found is not None:
-            return found
+            return _shifted(found, shift)
     for least in (STEPS_TO_LIMIT, 1):
-        for fraction in range(MAX_FRACTION, -1, -1):
-            found = _saturating(population, fraction, least)
+        for shift, fraction in scales:
+            found = _saturating(population.rounded(shift), fraction, least)
             if found is not None:
-                return found
+                return _shifted(found, shift)
     raise UnsupportedError(
         f"the currents of {population.name!r}, up to "
         f"{int(np.maximum(-population.low, population.high).max())} steps of their weights, and "
         "its threshold do not fit int32: fewer inputs for a neuron, or larger weight scales"
     )
+
+
+def _shifted(fixed: Fixed, shift: int) -> Fixed:
+    return replace(fixed, format=replace(fixed.format, shift=shift))
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +230,18 @@ class _At:
     bias: Int64
     threshold: Int64
 
-    def fixed(self, population: Population, bound: int | None, limit: int | None) -> Fixed:
+    def fixed(self, population: Population, bound: int, held: Interval) -> Fixed:
+        """With a proved bound."""
+        return self._fixed(population, bound, None, held)
+
+    def limited(self, population: Population, limit: int) -> Fixed:
+        """With a limit in place of a bound."""
+        ends = np.full_like(self.threshold, limit)
+        return self._fixed(population, None, limit, Interval(-ends, ends))
+
+    def _fixed(
+        self, population: Population, bound: int | None, limit: int | None, held: Interval
+    ) -> Fixed:
         step = population.unit * 2.0**-self.fraction
         return Fixed(
             MembraneFormat(
@@ -285,6 +254,7 @@ class _At:
             ),
             self.bias.astype(np.int32),
             self.threshold.astype(np.int32),
+            held,
         )
 
 
@@ -327,7 +297,7 @@ def _proved(population: Population, fraction: int) -> Fixed | None:
     total = held.magnitude + spread + np.where(fires, np.abs(at.threshold), 0)
     if total.max() > LARGEST:
         return None
-    return at.fixed(population, max(bound, int(held.magnitude.max())), None)
+    return at.fixed(population, max(bound, int(held.magnitude.max())), held)
 
 
 def _saturating(population: Population, fraction: int, least: int) -> Fixed | None:
@@ -342,4 +312,4 @@ def _saturating(population: Population, fraction: int, least: int) -> Fixed | No
     limit = room if population.alpha is None else room // 2
     if limit < max(least * int(at.drive.magnitude.max()), 2 * int(crossed.max()), 1):
         return None
-    return at.fixed(population, None, limit)
+    return at.limited(population, limit)

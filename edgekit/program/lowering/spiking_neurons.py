@@ -22,8 +22,10 @@ from edgekit.model.nodes import (
 from edgekit.program.ir import Quantization, Tensor
 from edgekit.program.lowering.arrangement import Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
-from edgekit.program.lowering.spiking_format import Population, choose, decay_codes
-from edgekit.program.lowering.spiking_parts import in_order
+from edgekit.program.lowering.spiking_bounds import Interval, decay_codes
+from edgekit.program.lowering.spiking_format import Held, Population, choose
+from edgekit.program.lowering.spiking_membranes import rescale
+from edgekit.program.lowering.spiking_parts import Float64, in_order, shortest
 from edgekit.program.lowering.spiking_terms import Accumulation, Current
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value
@@ -50,7 +52,7 @@ def neurons(low: Lowerer, node: onnx_ir.Node) -> None:
         )
     found = low.sums[node]
     if low.is_quantised and not found.is_integer:
-        low.stay_real(node, "the weights of its current are float32")
+        low.stay_real(node, "the weights of its current, or of the membranes in it, are float32")
     summed = Accumulation(low, node, numbering, found.is_integer)
     current = summed.add(found)
     kind = _Kind.of(node, summed.order)
@@ -132,9 +134,10 @@ def _integer_neurons(
     """Choose the format and emit the population in it."""
     count, order = bias.size, numbering.gather(range(len(numbering.shape)))
     threshold = np.full(count, np.inf) if kind.threshold is None else kind.threshold
+    unit = _any_unit(current.unit, bias, threshold)
     decays = [decay_codes(decay) for decay in kind.decays]
     # Channels have one format at all places, so that what differs is looked at once.
-    reals = np.stack([current.unit, bias, threshold], axis=1).astype(np.float64)
+    reals = np.stack([unit, bias, threshold], axis=1).astype(np.float64)
     whole = np.stack([current.low, current.high, *decays], axis=1)
     distinct, inverse = np.unique(
         np.concatenate([reals.view(np.int64), whole], axis=1), axis=0, return_inverse=True
@@ -152,20 +155,40 @@ def _integer_neurons(
             codes[-1],
             codes[0] if len(codes) > 1 else None,
             kind.reset,
-        )
+        ),
+        rounds=current.rounds,
     )
     places = inverse.reshape(-1)
-    step = np.empty(count)
+    step, low_end, high_end = np.empty(count), np.empty(count, np.int64), np.empty(count, np.int64)
     step[order] = fixed.format.step[places]
-    low.membranes[fixed.format.population] = replace(fixed.format, step=step)
-    if fixed.format.limit is not None:
-        low.notes[f"{label(node)}: {fixed.format.proof}"] = None
+    low_end[order], high_end[order] = fixed.held.low[places], fixed.held.high[places]
+    form = replace(fixed.format, step=step, reads=current.reads)
+    low.membranes[form.population] = form
+    low.held[node.outputs[_STATES[node.op_type][0][1]]] = Held(
+        form.population, step, Interval(low_end, high_end), form.limit is not None
+    )
+    if form.shift:
+        one = np.ones(count, np.int64)
+        name = low.tensors[current.tensor].name
+        rounded = rescale(low, node, current.tensor, one, form.shift, None, name)
+        current = replace(current, tensor=rounded)
+    if form.limit is not None:
+        low.notes[f"{label(node)}: {form.proof}"] = None
     constants: list[Array | None] = [code.astype(np.int32) for code in decays]
     constants.append(None if kind.threshold is None else fixed.threshold[places])
     constants.append(fixed.bias[places] if fixed.bias.any() else None)
     meaning = Quantization.per_tensor(step[0]) if (step == step[0]).all() else None
     operator = _operator(node, kind, fixed.format.fraction, fixed.format.limit)
     _emit_neurons(low, node, numbering, current, operator, constants, meaning)
+
+
+def _any_unit(unit: Float64, bias: Array, threshold: Array) -> Float64:
+    """Units of currents; those of neurons that only read zeros, NaN, may be any and suit the rest.
+
+    Bias and threshold then are numbers of seven bits with as many behind the point as fit.
+    """
+    reach = np.maximum(np.abs(bias), np.where(np.isfinite(threshold), np.abs(threshold), 0.0))
+    return np.where(np.isnan(unit), np.where(reach > 0, reach / 127, 1.0), unit)
 
 
 def _emit_neurons(
@@ -194,7 +217,7 @@ def _emit_neurons(
     labels = ("alpha", "beta", "threshold", "bias")[-len(constants) :]
     stored = [
         None if row is None else low.constant(row, f"{node.name}.{name}")
-        for name, row in zip(labels, _shortest(constants, x.shape[-1]), strict=True)
+        for name, row in zip(labels, shortest(constants, x.shape[-1]), strict=True)
     ]
     kinds = ("spikes", *_SUFFIXES[: len(states)])
     names = [f"{node.name}.{kind}.next" for kind in kinds]
@@ -227,13 +250,3 @@ def _state(
     order = numbering.gather(range(len(numbering.shape)))
     known = low.real(node, low.value(value))
     return low.view(node, in_order(low, node, known, order), x.shape)
-
-
-def _shortest(rows: list[Array | None], channels: int) -> list[Array | None]:
-    """One number where all are the same; else one per channel, if that says all of them, or all."""
-    several = [r for r in rows if r is not None and (r != r[0]).any()]
-    places = [row.reshape(-1, channels) for row in several]
-    end = channels if all((p == p[0]).all() for p in places) else None
-    return [
-        None if row is None else row[:1] if (row == row[0]).all() else row[:end] for row in rows
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,13 +11,15 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgekit.errors import UnsupportedError
-from edgekit.model.nodes import label
+from edgekit.model.nodes import Array, label, name_of
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.spiking_sums import Term
 from edgekit.program.lowering.spiking_weights import Rows
 from edgekit.program.lowering.value import Value
+from edgekit.program.operators.spiking_schedule import schedule_for
 from edgekit.program.operators.spiking_sums import MAX_TERMS
+from edgekit.program.operators.spiking_weighted import Schedule
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -59,7 +62,8 @@ class Part:
         term: the term.
         source: what it reads.
         rows: its weights; those of a product in the order of source and neurons.
-        unit: what 1 is worth, per neuron; meaningless for float32, like the range.
+        unit: what 1 is worth, per neuron; NaN where all weights are 0, so that it may be anything;
+            meaningless for float32, like the range.
         low, high: range of its totals, per neuron.
     """
 
@@ -98,6 +102,47 @@ def runs(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield run
 
 
+def gain_of(term: Term, order: Int64) -> Float64:
+    """What multiplies a term: one number, or one per neuron.
+
+    Args:
+        term: the term.
+        order: for every neuron, its index in the flattened current.
+    """
+    gain = np.ones(1) if term.gain is None else term.gain
+    return gain if gain.size == 1 else gain[order]
+
+
+def check_positive(neuron: onnx_ir.Node, term: Term, unit: Float64) -> None:
+    """Refuse units of a term that turn signs, or make everything nothing."""
+    if not (np.isfinite(unit) & (unit > 0)).all():
+        raise UnsupportedError(
+            f"{label(neuron)}: {name_of(term.value)!r} is multiplied by what is not positive, must "
+            "be positive: the sign belongs into the weights"
+        )
+
+
+def check_same_order(neuron: onnx_ir.Node, term: Term, source: Source, order: Int64) -> None:
+    """Refuse a term without weights whose elements do not lie as the neurons do."""
+    if not np.array_equal(source.columns, order):
+        raise UnsupportedError(
+            f"{label(neuron)}: reads {name_of(term.value)!r}, whose elements lie in another order "
+            "than its neurons; a product with the identity in between would do"
+        )
+
+
+def chosen_schedule(low: Lowerer, sources: Iterable[Source], rows: Rows) -> Schedule:
+    """By the share of all inputs that spike, where it is known of all."""
+    spiking, neurons = 0.0, 0
+    for source in sources:
+        activity = low.options.activity.get(source.population or "")
+        if activity is None:
+            return schedule_for(rows.kind, None)
+        size = math.prod(source.value.shape)
+        spiking, neurons = spiking + activity * size, neurons + size
+    return schedule_for(rows.kind, spiking / neurons)
+
+
 def in_order(low: Lowerer, node: onnx_ir.Node, value: Value, order: NDArray[np.int64]) -> str:
     """A tensor with a value's elements in the order of a population's neurons.
 
@@ -126,3 +171,13 @@ def in_order(low: Lowerer, node: onnx_ir.Node, value: Value, order: NDArray[np.i
     raise UnsupportedError(
         f"{label(node)}: the elements of {value.tensor!r} lie in another order than its neurons"
     )
+
+
+def shortest(rows: list[Array | None], channels: int) -> list[Array | None]:
+    """One number where all are the same; else one per channel, if that says all of them, or all."""
+    several = [r for r in rows if r is not None and (r != r[0]).any()]
+    places = [row.reshape(-1, channels) for row in several]
+    end = channels if all((p == p[0]).all() for p in places) else None
+    return [
+        None if row is None else row[:1] if (row == row[0]).all() else row[:end] for row in rows
+    ]

@@ -18,7 +18,8 @@ from edgekit.model.nodes import (
 from edgekit.program.ir import DType, Quantization
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
 from edgekit.program.lowering.lowerer import Lowerer
-from edgekit.program.lowering.spiking_sets import MOVING
+from edgekit.program.lowering.spiking_membranes import held_by, refuse_reader
+from edgekit.program.lowering.spiking_sets import MOVING, is_neuron
 from edgekit.program.lowering.spiking_sums import (
     Sum,
     Term,
@@ -42,6 +43,8 @@ def reading(low: Lowerer, node: onnx_ir.Node) -> Lowering | None:
     """The lowering of a node that can read a bit set as it is; None where it wants numbers."""
     if any(v in low.declared.carried for v in node.inputs) and is_op(node, "Add"):
         return count
+    if not is_op(node, *MOVING) and not is_neuron(node) and _reads_membranes(low, node):
+        return refuse_reader
     source = node.inputs[0] if node.inputs else None
     if source not in low.spikes:
         return None
@@ -53,6 +56,10 @@ def reading(low: Lowerer, node: onnx_ir.Node) -> Lowering | None:
     if low.is_quantised:
         return count_pool if _is_count_pool(low, node) else None
     return real_product if is_op(node, "MatMul", "Gemm", "Conv") and _is_plain(node) else None
+
+
+def _reads_membranes(low: Lowerer, node: onnx_ir.Node) -> bool:
+    return any(v is not None and held_by(low, v) is not None for v in node.inputs)
 
 
 def move(low: Lowerer, node: onnx_ir.Node) -> None:

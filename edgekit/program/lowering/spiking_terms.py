@@ -9,36 +9,45 @@ from itertools import groupby
 
 import numpy as np
 import onnx_ir
-from numpy.typing import NDArray
 
 from edgekit.errors import UnsupportedError
 from edgekit.model.nodes import get_input, label, name_of
 from edgekit.program.ir import DType
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement, image_pair
 from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking_bounds import Interval
+from edgekit.program.lowering.spiking_format import MembraneRead
+from edgekit.program.lowering.spiking_membranes import (
+    Added,
+    added_membranes,
+    check_integers_stay,
+    codes_of,
+    held_by,
+    read_as_codes,
+    rescale,
+)
 from edgekit.program.lowering.spiking_parts import (
     Float64,
     Int64,
     Part,
     Source,
+    check_positive,
+    check_same_order,
+    chosen_schedule,
+    gain_of,
     in_order,
     runs,
 )
 from edgekit.program.lowering.spiking_sums import Sum, Term
+from edgekit.program.lowering.spiking_units import MOST_BITS, common_unit, fit_membranes
 from edgekit.program.lowering.spiking_weights import Rows, integer_rows, real_rows
 from edgekit.program.operators.elementwise import Add
-from edgekit.program.operators.spiking_neurons import MAX_FRACTION, Leaky
-from edgekit.program.operators.spiking_schedule import schedule_for
 from edgekit.program.operators.spiking_weighted import (
     CurrentConv2D,
     CurrentDense,
-    Schedule,
     SpikeConv2D,
     SpikeDense,
 )
-
-_CLOSE = 1e-6
-"""How far units may differ from a ratio of a power of two: the rounding of float32 scales."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +56,19 @@ class Current:
 
     Attributes:
         tensor: float32 or int32; flat [1,n], or [1,H,W,C] where a convolution gives it.
-        unit: of integers, what 1 is worth, float64[n]; ones for float32.
+        unit: of integers, what 1 is worth, float64[n], NaN where it may be anything; ones for
+            float32.
         low, high: range of the integers, int64[n].
+        reads: membranes of others in it.
+        rounds: whether it may be rounded, as it comes in steps of membranes.
     """
 
     tensor: str
     unit: Float64
     low: Int64
     high: Int64
+    reads: tuple[MembraneRead, ...]
+    rounds: bool
 
 
 @dataclass(eq=False)
@@ -79,6 +93,8 @@ class Accumulation:
         self.total: str | None = None
         self.lowest = np.zeros(self.order.size, np.int64)
         self.highest = np.zeros(self.order.size, np.int64)
+        self.reads: list[MembraneRead] = []
+        self.rounds = False
 
     def add(self, found: Sum) -> Current:
         """Add up everything.
@@ -87,7 +103,7 @@ class Accumulation:
             UnsupportedError: a term that does not fit; the node is named.
         """
         if self.is_integer:
-            unit = self._add_integers([self._part(term) for term in found.terms])
+            unit = self._add_integers(found.terms)
         else:
             unit = np.ones(self.order.size)
             # The order of float sums is that of the terms.
@@ -105,13 +121,14 @@ class Accumulation:
                 f"{label(self.neuron)}: currents reach {bound}, must fit int32: fewer inputs or "
                 "smaller codes"
             )
-        return Current(self.total, unit, self.lowest, self.highest)
+        return Current(self.total, unit, self.lowest, self.highest, tuple(self.reads), self.rounds)
 
     # Terms
 
     def _add_number(self, term: Term) -> None:
         """A float32 value that is computed apart."""
         low = self.low
+        check_integers_stay(low, self.neuron, term.value)
         value = low.real(self.neuron, low.value(term.value))
         tensor = in_order(low, self.neuron, value, self.order)
         if self.total is None:
@@ -126,13 +143,17 @@ class Accumulation:
             name=self._name(),
         )
 
-    def _add_integers(self, parts: list[Part]) -> Float64:
+    def _add_integers(self, terms: Sequence[Term]) -> Float64:
         """Add integers, the coarsest first, whose total is shifted to the unit of the next.
 
         Returns:
-            The unit of the whole, which is that of the finest.
+            The unit of the whole, which is that of the finest; NaN for neurons that add only zeros.
         """
-        shifts = self._shifts(parts)
+        found = (added_membranes(self.low, term, self.order) for term in terms)
+        membranes = [added for added in found if added is not None]
+        direct = [added.term for added in membranes]
+        parts = [self._part(term) for term in terms if term not in direct]
+        shifts, unit = common_unit(self.neuron, self.order, parts)
         before = max(shifts, default=0)
         for shift in sorted(set(shifts), reverse=True):
             self._shift(before - shift)
@@ -141,47 +162,39 @@ class Accumulation:
             self.lowest += sum(part.low for part in same)
             self.highest += sum(part.high for part in same)
             before = shift
-        return same[-1].unit if parts else np.ones(self.order.size)
+        return self._add_membranes(membranes, unit) if membranes else unit
 
-    def _shifts(self, parts: list[Part]) -> list[int]:
-        """By how many bits each part is coarser than the finest.
-
-        Raises:
-            UnsupportedError: by something that is no power of two.
-        """
-        if not parts:
-            return []
-        finest = min(parts, key=lambda part: float(part.unit[0]))
-        shifts = []
-        for part in parts:
-            ratio = part.unit / finest.unit
-            shift = round(math.log2(float(ratio[0])))
-            if not np.allclose(ratio, 2.0**shift, rtol=_CLOSE, atol=0.0):
-                row = int(np.argmax(np.abs(ratio / 2.0**shift - 1)))
-                raise UnsupportedError(
-                    f"{label(self.neuron)}: an integer of {name_of(part.term.value)!r} is worth "
-                    f"{part.unit[row]:.6g} in neuron {int(self.order[row])}, one of "
-                    f"{name_of(finest.term.value)!r} {finest.unit[row]:.6g}; a neuron's weights "
-                    "must share its scale, and samples that meet spikes must come in steps of a "
-                    "power of two (int16_scale)"
+    def _add_membranes(self, membranes: Sequence[Added], unit: Float64) -> Float64:
+        """Add membranes to the total, in a unit that suits both; returns it."""
+        for added in membranes:
+            check_positive(self.neuron, added.term, added.step)
+        fitted = fit_membranes(unit, Interval(self.lowest, self.highest), membranes)
+        self._shift(fitted.bits)
+        for added, scaling, span in zip(membranes, fitted.factors, fitted.spans, strict=True):
+            tensor = in_order(self.low, self.neuron, self.low.value(added.value), self.order)
+            if self.total is None and scaling is None:
+                self.total = tensor
+            else:
+                factor, shift = scaling or (np.ones(self.order.size, np.int64), 0)
+                self.total = rescale(
+                    self.low, self.neuron, tensor, factor, shift, self.total, self._name()
                 )
-            shifts.append(shift)
-        return shifts
+            self.lowest, self.highest = self.lowest + span.low, self.highest + span.high
+            own = np.empty(self.order.size)
+            own[self.order] = fitted.unit
+            bound = int(span.magnitude.max())
+            held = added.held
+            self.reads.append(MembraneRead(held.population, DType.INT32, own, bound, held.limited))
+        self.rounds = True
+        return fitted.unit
 
     def _shift(self, bits: int) -> None:
-        """Multiply the total so far by a power of two: neurons that remember nothing do so."""
-        low, node = self.low, self.neuron
+        """Multiply the total so far by a power of two."""
         while bits > 0 and self.total is not None:
-            step = min(bits, MAX_FRACTION)
-            shape = low.tensors[self.total].shape
-            nothing = low.constant(np.zeros(shape, np.int32), f"{node.name}.nothing")
-            forget = low.constant(np.zeros(1, np.int32), f"{node.name}.forget")
-            operator = Leaky(reset="none", fraction=step)
-            names = [f"{self._name()}.none", self._name()]
-            inputs = (self.total, nothing, forget, None, None)
-            _, self.total = low.emit_all(node, operator, *inputs, names=names)
-            self.lowest <<= step
-            self.highest <<= step
+            step = min(bits, MOST_BITS)
+            factor = np.full(self.order.size, 1 << step)
+            self.total = rescale(self.low, self.neuron, self.total, factor, 0, None, self._name())
+            self.lowest, self.highest = self.lowest << step, self.highest << step
             bits -= step
 
     def _part(self, term: Term) -> Part:
@@ -190,7 +203,7 @@ class Accumulation:
         if term.node is None:
             size = self.order.size
             rows = Rows(np.ones((size, 1), np.int8), np.ones(size), groups=size)
-            self._check_same_order(term, source.columns)
+            check_same_order(self.neuron, term, source, self.order)
         else:
             read = integer_rows if self.is_integer else real_rows
             rows = read(self.low, term.node)
@@ -200,13 +213,10 @@ class Accumulation:
         if rows.window is not None:
             places = math.prod(rows.window.output)
             scale, low, high = (np.tile(row, places) for row in (scale, low, high))
-        gain = np.ones(1) if term.gain is None else term.gain
-        unit = scale * source.scale * (gain if gain.size == 1 else gain[self.order])
-        if not (np.isfinite(unit) & (unit > 0)).all():
-            raise UnsupportedError(
-                f"{label(self.neuron)}: {name_of(term.value)!r} is multiplied by what is not "
-                "positive, must be positive: the sign belongs into the weights"
-            )
+        unit = scale * source.scale * gain_of(term, self.order)
+        silent = (low == 0) & (high == 0) & self.is_integer
+        check_positive(self.neuron, term, np.where(silent, 1.0, unit))
+        unit = np.where(silent, np.nan, unit)
         return Part(term, source, rows, unit, low, high)
 
     def _emit_parts(self, parts: list[Part]) -> None:
@@ -225,7 +235,7 @@ class Accumulation:
         joined = np.concatenate([part.rows.data for part in run], axis=1)
         operator = SpikeDense(
             neurons=tuple(math.prod(part.source.value.shape) for part in run),
-            schedule=self._schedule([part.source for part in run], rows),
+            schedule=chosen_schedule(self.low, [part.source for part in run], rows),
             **rows.fields(),
         )
         node, name = self._place(run[0])
@@ -263,7 +273,9 @@ class Accumulation:
                     f"of the shape {list(shape)} would do"
                 )
             operator: SpikeConv2D | CurrentConv2D = SpikeConv2D(
-                input_shape=image, schedule=self._schedule([source], rows), **rows.fields()
+                input_shape=image,
+                schedule=chosen_schedule(self.low, [source], rows),
+                **rows.fields(),
             )
             x = source.value.tensor
         else:
@@ -280,13 +292,22 @@ class Accumulation:
             return Source(spikes, self.low.sets.population(value) or "")
         found = self.low.value(value)
         if not self.is_integer:
+            check_integers_stay(self.low, self.neuron, value)
             return Source(self.low.real(self.neuron, found), None)
+        held = held_by(self.low, value)
+        if held is not None:
+            source = codes_of(self.low, self.neuron, value, held)
+            self.reads.append(read_as_codes(held, source))
+            return source
         quantization, tensor = found.quantization, self.low.tensors[found.tensor]
         if quantization is None or tensor.dtype not in (DType.INT8, DType.INT16):
+            earlier = any(value is read for read, _ in self.low.declared.pairs)
+            what = "a value of the step before" if earlier else f"{tensor.dtype} without a scale"
             raise UnsupportedError(
-                f"{label(self.neuron)}: reads {name_of(value)!r}, which is {tensor.dtype} without "
-                "a scale, into integer neurons; supported: spikes, counts of pools, and inputs "
-                "whose step is given (SpikingOptions.input_scale)"
+                f"{label(self.neuron)}: reads {name_of(value)!r}, which is {what}, into integer "
+                "neurons; supported: spikes, membranes of the same step, counts of pools, and "
+                "inputs whose step is given (SpikingOptions.input_scale); with real weights "
+                "(float32) everything is"
             )
         zero_point = quantization.scalar_zero_point
         lowest, highest = tensor.dtype.limits
@@ -297,24 +318,6 @@ class Accumulation:
             zero_point,
             (min(lowest - zero_point, 0), max(highest - zero_point, 0)),
         )
-
-    def _check_same_order(self, term: Term, columns: NDArray[np.int64]) -> None:
-        if not np.array_equal(columns, self.order):
-            raise UnsupportedError(
-                f"{label(self.neuron)}: reads {name_of(term.value)!r}, whose elements lie in "
-                "another order than its neurons; a product with the identity in between would do"
-            )
-
-    def _schedule(self, sources: Sequence[Source], rows: Rows) -> Schedule:
-        """By the share of all inputs that spike, where it is known of all."""
-        spiking, neurons = 0.0, 0
-        for source in sources:
-            activity = self.low.options.activity.get(source.population or "")
-            if activity is None:
-                return schedule_for(rows.kind, None)
-            size = math.prod(source.value.shape)
-            spiking, neurons = spiking + activity * size, neurons + size
-        return schedule_for(rows.kind, spiking / neurons)
 
     def _emit(
         self,

@@ -93,7 +93,7 @@ def added(sums: Array, x: Array, w: Array) -> Array:
     if x.dtype == np.bool_:
         # Products of 0 change no sum: none of them is -0, and weights are finite.
         sums = sums.copy()
-        for k in np.flatnonzero(x.any((0, 1))):
+        for k in np.flatnonzero(x.any((0, 1))).tolist():
             active = np.nonzero(x[:, :, k])
             sums[active] += rows[k][active[1]]
         return sums

@@ -182,6 +182,11 @@ def _alike(values: Iterable[object]) -> bool:
 
 def _per_step(values: Sequence[Expression], steps: int, where: str) -> Expression:
     """The value of a step from those of all steps."""
+    if len(values) == 1 < steps:
+        raise UnsupportedError(
+            f"{where} has an axis of 1 in place of its {steps} steps, as keepdim=True leaves it; "
+            "supported: one value for every step, or none of that axis (squeeze it)"
+        )
     if len(values) != steps:
         raise UnsupportedError(
             f"{where} has {len(values)} values for {steps} steps; supported: one for every step"

@@ -222,8 +222,10 @@ def total(
     keepdim: bool = False,
     **kwargs: Any,
 ) -> Label:
-    """Over all steps."""
-    return add(_over_time(recorder, x, dim, keepdim, kwargs, "sum").values)
+    """Over all steps; with `keepdim` a series of this one value."""
+    series = _over_time(recorder, x, dim, kwargs, "sum")
+    value = add(series.values)
+    return Series((value,), series.axis) if keepdim else value
 
 
 @handles(torch.mean, Tensor.mean)
@@ -235,23 +237,20 @@ def mean(
     keepdim: bool = False,
     **kwargs: Any,
 ) -> Label:
-    """Over all steps."""
-    series = _over_time(recorder, x, dim, keepdim, kwargs, "mean")
-    return layers.affine(
-        recorder.layers,
-        add(series.values),
-        tuple(out.shape[1:]),
-        factor=1.0 / len(series.values),
-        what="mean",
-    )
+    """Over all steps; with `keepdim` a series of this one value."""
+    series = _over_time(recorder, x, dim, kwargs, "mean")
+    shape = tuple((out.select(series.axis, 0) if keepdim else out).shape[1:])
+    share = 1.0 / len(series.values)
+    value = layers.affine(recorder.layers, add(series.values), shape, factor=share, what="mean")
+    return Series((value,), series.axis) if keepdim else value
 
 
 def _over_time(
-    recorder: Recorder, tensor: Tensor, dim: Any, keepdim: bool, rest: dict[str, Any], what: str
+    recorder: Recorder, tensor: Tensor, dim: Any, rest: dict[str, Any], what: str
 ) -> Series:
     label = recorder.label(tensor)
     axes = {d % tensor.ndim for d in ((dim,) if isinstance(dim, int) else dim or ())}
-    if not isinstance(label, Series) or axes != {label.axis} or keepdim or any(rest.values()):
+    if not isinstance(label, Series) or axes != {label.axis} or any(rest.values()):
         raise UnknownError(f"a {what} over other axes than the steps")
     return label
 
@@ -340,5 +339,8 @@ def reshape(recorder: Recorder, out: Tensor, x: Tensor, *args: Any, **kwargs: An
         axes = (*label.axes[:same], *(-1 for _ in wanted[same:]))
         return Window(axes, wanted)
     if isinstance(label, Series):
-        raise UnknownError("a view of several steps")
+        if len(label.values) > 1:
+            raise UnknownError("a view of several steps")
+        step = tuple(x.select(label.axis, 0).shape)
+        return layers.reshape(recorder.layers, label.values[0], step, wanted)
     return layers.reshape(recorder.layers, expression(recorder, x), given, wanted)

@@ -1,4 +1,4 @@
-"""Calls of the kernels for spiking neurons, and for bit sets as numbers.
+"""Calls of the kernels for spiking neurons, for their membranes and bit sets as numbers.
 
 Integer neurons that are reset by subtraction, the frequent case, take kernels that read the
 parameters of a neuron side by side, their factors as the multiplication wants them.
@@ -14,6 +14,7 @@ import numpy as np
 from edgekit.program.ir import Array, DType, TensorType
 from edgekit.program.operators.spiking_bits import words_of
 from edgekit.program.operators.spiking_neurons import DECAY_BITS, Leaky, Synaptic
+from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_values import (
     SpikeCount,
     SpikeMaxPool2D,
@@ -231,6 +232,19 @@ def spike_count(bound: Bound) -> Call:
     operator = bound.operation.operator
     assert isinstance(operator, SpikeCount)
     return Call(_set(bound, operator.neurons), (bound.value(0), bound.value(1), bound.result()))
+
+
+@kernel("rescale_s32", Rescale, DType.INT32)
+def rescale(bound: Bound) -> Call:
+    """u, factor, acc, y."""
+    operator, u = bound.operation.operator, bound.input(0)
+    assert isinstance(operator, Rescale)
+    step, factor = _parameter(bound, 1)
+    row = bound.input(1).type.size if step else u.type.size
+    return Call(
+        {"rows": u.type.size // row, "row": row, "factor_step": step, "shift": operator.shift},
+        (bound.value(0), factor, bound.value(2), bound.result()),
+    )
 
 
 @kernel("spike_max_pool_2d", SpikeMaxPool2D, DType.INT32)

@@ -8,17 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import UnsupportedError
-from edgekit.program.lowering.spiking_format import (
+from edgekit.program.lowering.spiking_bounds import (
     LARGEST,
     NEVER,
-    STEPS_TO_LIMIT,
     Dynamics,
-    Fixed,
     Interval,
-    Population,
-    choose,
     decay_codes,
     decayed,
+)
+from edgekit.program.lowering.spiking_format import (
+    STEPS_TO_LIMIT,
+    Fixed,
+    Population,
+    choose,
 )
 from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
 

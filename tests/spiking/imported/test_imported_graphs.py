@@ -12,7 +12,7 @@ import snntorch
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import VerificationError
+from edgekit.errors import UnsupportedError, VerificationError
 from edgekit.spiking import (
     Conv,
     Count,
@@ -191,6 +191,33 @@ def test_means_are_counts_and_a_factor() -> None:
     assert isinstance(node, Scale)
     assert node.factor.tolist() == [np.float32(1 / 30)]
     assert isinstance(graph.nodes[graph.incoming(edge.source)[0].source], Count)
+
+
+@pytest.mark.parametrize("how", ["sum", "mean"])
+@pytest.mark.parametrize(
+    "away",
+    [
+        lambda kept: kept.squeeze(0),
+        lambda kept: kept[0],
+        lambda kept: kept.reshape(-1, 5),
+        lambda kept: kept.transpose(0, 1)[:, 0],
+        lambda kept: kept.sum(0),
+    ],
+)
+def test_an_axis_that_totals_keep_may_go_later(how: str, away: Any) -> None:
+    """With keepdim=True a total is the same once its axis of 1 is gone."""
+    plain = from_snntorch(Results(lambda s, _: getattr(s, how)(0)), SAMPLE)
+    kept = from_snntorch(Results(lambda s, _: away(getattr(s, how)(0, keepdim=True))), SAMPLE)
+    assert kinds(kept) == kinds(plain)
+    assert kept.edges == plain.edges
+    numpys = from_snntorch(Results(lambda s, _: away(getattr(s, how)(0, keepdims=True))), SAMPLE)
+    assert numpys.edges == plain.edges
+
+
+def test_an_axis_that_totals_keep_must_go() -> None:
+    """As it is, it would stand for steps."""
+    with pytest.raises(UnsupportedError, match=r"axis of 1 in place of its 30 steps.*squeeze"):
+        from_snntorch(Results(lambda s, _: s.sum(0, keepdim=True)), SAMPLE)
 
 
 def test_axes_may_have_numpys_names() -> None:
