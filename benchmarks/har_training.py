@@ -81,6 +81,7 @@ def config(job: Job, runs: Path) -> dict[str, Any]:
         "split": job.split,
         "seed": job.seed,
         "epochs": EPOCHS,
+        "patience": 0,
         "label_smoothing": SMOOTHING[job.split],
         "augmentation": AUGMENTATION[job.split],
     }
