@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,10 @@ from edgekit.spiking.simulate import Simulator
 from edgekit.spiking.to_model import to_model
 from edgekit.spiking.weight import Weight
 from edgekit.targets.c.emit import emit
+from edgekit.targets.emulated import EmulatedMachine
 from edgekit.targets.host import HostMachine
+from edgekit.targets.image import build_image
+from edgekit.targets.target import target
 from tests.support.chain import STRICT, assert_identical, run_machine
 from tests.support.spiking_graphs import Maker, chain, random_window
 from tests.support.spiking_integers import IntegerNetwork
@@ -213,6 +217,23 @@ def test_host_c_gives_the_same_bits(name: str) -> None:
     program = lowered(graph).program
     emission = emit(program, version="test")
     machine, interpreter = HostMachine(emission.library, flags=STRICT), Interpreter(program)
+    for sample in coded(random_window(graph, 10, seed=3)["x"]):
+        fed = {"x": sample[None]}
+        assert_identical(
+            interpreter.step(fed), run_machine(machine, emission, fed, step=True), name
+        )
+
+
+@pytest.mark.needs("cortex-m compiler")
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
+@pytest.mark.parametrize("name", ["cuba-leak", "weights"])
+def test_emulated_cores_give_the_same_bits(name: str, core: str, tmp_path: Path) -> None:
+    """As on the host."""
+    graph, where = quantised(name), target(core)
+    program = lowered(graph).program
+    emission = emit(program, features=where.features, version="test")
+    image = build_image(emission.library, where, folder=tmp_path)
+    machine, interpreter = EmulatedMachine(emission.library, where, image.elf), Interpreter(program)
     for sample in coded(random_window(graph, 10, seed=3)["x"]):
         fed = {"x": sample[None]}
         assert_identical(
