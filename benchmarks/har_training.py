@@ -42,7 +42,7 @@ SMOOTHING = {"random": 0.0, "subject": 0.1}
 
 EPOCHS = 24
 FINE_TUNING = {
-    "epochs": 6,
+    "epochs": 4,
     "optimizer": {"learning_rate": 1e-3},
     "schedule": {"name": "cosine", "warmup_epochs": 0.5},
 }
