@@ -127,14 +127,12 @@ def show_result(result: TrainResult, style: Format) -> None:
 
 
 def export_command(result: TrainResult) -> str:
-    """The command that makes an artifact of a run."""
+    """The command that makes an artifact of a run, with what it does to samples."""
     folder = Path(result.folder)
-    if result.precision:
-        words = ["edgekit", "export", "edgekit.zoo:load_run", "--factory-arg", f"folder={folder}"]
-    else:
-        words = ["edgekit", "export", NETWORKS[result.network].factory]
-        words += ["--weights", str(folder / "model.safetensors")]
-    words += ["--calib", str(folder / "calibration.npz"), "--target"]
+    words = ["edgekit", "export", "edgekit.zoo:load_run", "--factory-arg", f"folder={folder}"]
+    words += ["--name", result.network.replace("-", "_")]
+    words += ["--calib", str(folder / "calibration.npz")]
+    words += ["--preprocessing", str(folder / "preprocessing.json"), "--target"]
     return f"{shlex.join(words)} NAME"
 
 

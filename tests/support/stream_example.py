@@ -76,7 +76,6 @@ class Workshop:
             "BUILD": self.folder / "build",
             "RUN": self.folder / "run",
             "MODEL": "small:l2mu_graph",
-            "WEIGHTS": "",
             "PRECISION": "int8",
             "PYTHON": sys.executable,
             "EDGEKIT": Path(sys.executable).with_name("edgekit"),

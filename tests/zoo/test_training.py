@@ -417,7 +417,9 @@ def test_command_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     done = invoke("digits-cnn", *options, "-o", "run")
     assert done.exit_code == 0, done.output
     assert "test_accuracy" in done.stdout
-    assert "edgekit export edgekit.zoo:digits_cnn --weights run/model.safetensors" in done.stdout
+    assert "edgekit export edgekit.zoo:load_run --factory-arg folder=run" in done.stdout
+    assert "--name digits_cnn --calib run/calibration.npz" in done.stdout
+    assert "--preprocessing run/preprocessing.json --target NAME" in done.stdout
     assert "epoch 3" in done.stderr
     assert_same(run, tmp_path / "run")
     again = invoke("digits-cnn", "--resume", "run", "-q", "--format", "json")
