@@ -35,6 +35,11 @@ def test_nir_to_report(nir_file: Path) -> None:
     options = ["--target", "host", "--precision", "w158", "--calib", calib, "--nir", "dt=0.05"]
     made = run(app, ["export", str(nir_file), *options, "--output", out])
     assert made.exit_code == 0, made.output
+    rows = [line.split() for line in made.output.splitlines()]
+    assert ["precision", "ternary"] in rows
+    # Where nothing counts, columns for it would be empty.
+    assert "packed_bytes" in made.output
+    assert "instructions_per_mac" not in made.output
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     assert manifest["model"]["format"] == "nir"
     assert manifest["configuration"]["precision"] == "ternary"
@@ -48,6 +53,9 @@ def test_nir_to_report(nir_file: Path) -> None:
     quick = ["--iters", "1", "--min-seconds", "0", "--warmup", "0"]
     measured = run(app, ["bench", out, "--input", calib, *quick, "-o", path])
     assert measured.exit_code == 0, measured.output
+    count = len(windows())
+    assert f"({count} of calib.npz)" in measured.output
+    assert f"({count} windows of calib.npz)" in measured.output
     for name in ("steps", "step_latency_ms", "spike_rate", "synaptic_ops", "bytes_touched"):
         assert name in measured.output
     report = Report.from_json(json.loads(Path(path).read_text()))
@@ -56,6 +64,22 @@ def test_nir_to_report(nir_file: Path) -> None:
     drawn = run(app, ["report", path, "-o", str(folder / "page.html")])
     assert drawn.exit_code == 0, drawn.output
     assert "Spike rate" in (folder / "page.html").read_text("utf-8")
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize(("options", "noted"), [([], True), (["--precision", "float32"], False)])
+def test_nobody_gets_float32_unawares(
+    nir_file: Path, caplog: pytest.LogCaptureFixture, options: list[str], noted: bool
+) -> None:
+    """Samples quantise other networks, and not this one: auto says so."""
+    folder = nir_file.parent
+    given = ["--target", "host", "--calib", str(folder / "calib.npz"), "--nir", "dt=0.05"]
+    command = ["export", str(nir_file), *given, *options, "-o", str(folder / "out")]
+    with caplog.at_level("INFO", logger="edgekit"):
+        made = CliRunner().invoke(app, [*command, "--format", "json"])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["precision"] == "float32"
+    assert ("precision auto keeps" in made.output + caplog.text) == noted
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.bench.boundary import BoundaryError
+from edgekit.bench.dataset import spread, spread_source
 from edgekit.bench.environment import read_environment
 from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import (
@@ -56,6 +57,26 @@ class Way:
     role: Role = "subject"
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Which labels a run named.
+
+    Attributes:
+        samples: indices of those it was asked for, int64[N], ascending.
+        right: bool[N].
+    """
+
+    samples: Array
+    right: Array
+
+    def on(self, samples: Array) -> Array | None:
+        """The answers for some samples; None where it was not asked for all of them."""
+        if not np.isin(samples, self.samples).all():
+            return None
+        chosen: Array = self.right[np.searchsorted(self.samples, samples)]
+        return chosen
+
+
 def bench(
     subject: Subject,
     ways: Sequence[Way],
@@ -78,8 +99,8 @@ def bench(
         protocol: how real execution is measured.
         command: that is running, for the report.
         vectors: test vectors, ``input/NAME`` and ``output/NAME``, the first axis counts.
-        limit: samples that accuracy is counted over; None for all, in an emulator for the first
-            :data:`SIMULATED_SAMPLES`.
+        limit: samples that accuracy is counted over, evenly spread; None for all, in an emulator
+            for :data:`SIMULATED_SAMPLES`.
         preprocessing: timed beforehand.
 
     Raises:
@@ -146,7 +167,7 @@ def _run(
     *,
     vectors: Mapping[str, Array],
     limit: int | None,
-) -> tuple[Run, Array | None]:
+) -> tuple[Run, Answers | None]:
     """The figures of one way, and which labels it got right; None where none were counted."""
     with way.open() as runner:
         cost = runner.cost(_fed(runner, samples), protocol)
@@ -154,7 +175,9 @@ def _run(
         if limit is None and runner.is_simulated:
             steps = 1 if subject.steps is not None else samples.steps or 1
             limit = max(1, SIMULATED_SAMPLES // steps)
-        right = answers(runner, samples.first(limit))
+        available = len(samples)
+        chosen = spread(available, available if limit is None else limit)
+        right = answers(runner, samples.at(chosen))
         latency = cost.latency_ms
         timed = latency is not None and latency.provenance == "measured"
         own = runner.precision == subject.identity.precision
@@ -185,7 +208,11 @@ def _run(
             layers=cost.layers,
             accuracy=None
             if right is None
-            else Accuracy(float(right.mean()), len(right), samples.source),
+            else Accuracy(
+                float(right.mean()),
+                len(right),
+                spread_source(samples.source, available, len(right)),
+            ),
             agreement=agreement,
             toolchain=runner.toolchain,
             toolchain_version=runner.toolchain_version,
@@ -194,7 +221,7 @@ def _run(
             warnings=(*runner.notes, *cost.warnings),
             step=cost.step,
         )
-        return run, right
+        return run, None if right is None else Answers(chosen, right)
 
 
 def _provenances(cost: Cost) -> Provenances:
@@ -294,24 +321,24 @@ def answers(runner: Runner, samples: Samples) -> Array | None:
     return right
 
 
-def with_float_accuracy(answered: Sequence[tuple[Run, Array | None]]) -> tuple[Run, ...]:
+def with_float_accuracy(answered: Sequence[tuple[Run, Answers | None]]) -> tuple[Run, ...]:
     """Every accuracy beside that of the float network on the same samples.
 
     Args:
-        answered: runs over one data set, each with the labels that it got right, from the first;
-            an emulator may have stopped sooner than others.
+        answered: runs over one data set, each with its answers; an emulator may have been asked
+            for fewer than others.
     """
-    floats = [right for run, right in answered if run.precision == "float32" and right is not None]
-    return tuple(_beside(run, floats) for run, _ in answered)
+    floats = [own for run, own in answered if run.precision == "float32" and own is not None]
+    return tuple(_beside(run, own, floats) for run, own in answered)
 
 
-def _beside(run: Run, floats: Sequence[Array]) -> Run:
-    """The run with the float accuracy over as many samples, where float runs had as many."""
-    accuracy = run.accuracy
-    if accuracy is None or run.precision == "float32":
+def _beside(run: Run, own: Answers | None, floats: Sequence[Answers]) -> Run:
+    """The run with the float accuracy over its samples, where a float run had all of them."""
+    if run.accuracy is None or own is None or run.precision == "float32":
         return run
-    for right in floats:
-        if len(right) >= accuracy.samples:
-            value = float(right[: accuracy.samples].mean())
-            return replace(run, accuracy=replace(accuracy, float_value=value))
+    for other in floats:
+        right = other.on(own.samples)
+        if right is not None:
+            accuracy = replace(run.accuracy, float_value=float(right.mean()))
+            return replace(run, accuracy=accuracy)
     return run

@@ -38,6 +38,9 @@ INPUT_KEYS = ("x", "X", "inputs", "x_test")
 
 LABEL_KEYS = ("y", "labels", "y_test")
 
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Whose multiples, without their whole parts, fill the interval from 0 to 1 most evenly."""
+
 MAX_UNPACKED_BYTES = 4 << 30
 """Most bytes that a compressed data file may unpack to."""
 
@@ -89,12 +92,53 @@ class Dataset:
 
     def first(self, count: int) -> Dataset:
         """At most `count` samples from the front."""
+        return self._at(slice(count))
+
+    def spread(self, count: int) -> Dataset:
+        """At most `count` samples from all over; see :func:`spread`."""
+        return self._at(spread(len(self), count))
+
+    def _at(self, chosen: slice | Array) -> Dataset:
         return replace(
             self,
-            inputs={n: v[:count] for n, v in self.inputs.items()},
-            real={n: v[:count] for n, v in self.real.items()},
-            labels=None if self.labels is None else self.labels[:count],
+            inputs={name: values[chosen] for name, values in self.inputs.items()},
+            real={name: values[chosen] for name, values in self.real.items()},
+            labels=None if self.labels is None else self.labels[chosen],
         )
+
+
+def spread(available: int, count: int) -> Array:
+    """Indices of at most `count` samples, evenly spread over those there are.
+
+    Files are often sorted, by class or by person, and samples from the front stand for nobody else.
+    One is taken from each of `count` parts of equal size, at a place in it that moves on by the
+    golden ratio: at equal distances a file that takes its classes in turn can show one class only.
+
+    Args:
+        available: samples that there are.
+        count: at most so many.
+
+    Returns:
+        int64, ascending; all of them where there are no more than `count`.
+
+    >>> spread(12, 4).tolist(), spread(3, 100).tolist()
+    ([0, 4, 6, 11], [0, 1, 2])
+    """
+    if available <= count:
+        return np.arange(available)
+    borders = np.arange(count + 1) * available // count
+    places = np.arange(count) * GOLDEN % 1
+    chosen: Array = borders[:-1] + (places * np.diff(borders)).astype(np.int64)
+    return chosen
+
+
+def spread_source(source: str, available: int, count: int) -> str:
+    """Where samples are from, for a sentence that begins with how many there are of them.
+
+    >>> spread_source("test.npz", 5747, 100), spread_source("test.npz", 64, 64)
+    ('5,747 in test.npz, evenly spread', 'test.npz')
+    """
+    return source if available <= count else f"{available:,} in {source}, evenly spread"
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

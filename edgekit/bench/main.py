@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", default="", help="comma list: c, onnxruntime, litert, tensorrt")
     add("--baseline", default="", help="comma list of precisions: float32, int8")
     add("--input", type=Path, help="samples (.npz); default a seeded random input")
-    add("--limit", type=_positive, help="samples that accuracy is counted over")
+    add("--limit", type=_positive, help="samples that accuracy is counted over, evenly spread")
     add("--seed", type=int, default=0, help="of the random input")
     add("--warmup", type=int, default=10, help="runs before counting")
     add("--iters", type=int, default=50, help="counted runs at least")

@@ -60,16 +60,15 @@ class Samples:
             return self.source
         return f"the steps of {len(self)} sequences of {self.source}"
 
-    def first(self, count: int | None) -> Samples:
-        """At most `count` samples or sequences from the front; None for all."""
-        if count is None:
-            return self
-        inputs = count * (self.steps or 1)
+    def at(self, chosen: Array) -> Samples:
+        """Samples or sequences by their indices, int64."""
+        steps = self.steps or 1
+        inputs = (chosen[:, np.newaxis] * steps + np.arange(steps)).reshape(-1).tolist()
         return replace(
             self,
-            inputs=self.inputs[:inputs],
-            real=self.real[:inputs],
-            labels=None if self.labels is None else self.labels[:count],
+            inputs=[self.inputs[index] for index in inputs],
+            real=[self.real[index] for index in inputs],
+            labels=None if self.labels is None else self.labels[chosen],
         )
 
 

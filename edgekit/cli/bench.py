@@ -46,7 +46,12 @@ def bench(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Samples that accuracy is counted over.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples that accuracy and spikes are counted over, evenly spread; default 100 "
+            "for spikes and in an emulator, else all.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the random input.")] = None,
     warmup: Annotated[int, typer.Option(min=0, help="Runs before counting.")] = 10,
@@ -200,7 +205,9 @@ def summary(report: Report) -> dict[str, Any]:
     if run.energy_uj is not None:
         facts["energy_source"] = run.energy_uj.source or run.energy_uj.sensor
     if run.accuracy is not None:
-        facts["accuracy"] = f"{run.accuracy.value:.4f} of {run.accuracy.samples}"
+        facts["accuracy"] = (
+            f"{run.accuracy.value:.4f} ({run.accuracy.samples:,} of {run.accuracy.data})"
+        )
     if run.agreement is not None and run.backend != "c":
         facts["differing"] = f"{run.agreement.rate:.2%} of {run.agreement.elements:,} elements"
     if report.memory is not None:
@@ -229,7 +236,9 @@ def spiking_facts(spiking: Spiking) -> dict[str, Any]:
     rate, crossover, opponent = spiking.spike_rate, spiking.crossover, spiking.opponent
     facts: dict[str, Any] = {
         "weights": spiking.element,
-        "spike_rate": None if rate is None else f"{rate:.4f} (of {spiking.windows} windows)",
+        "spike_rate": None
+        if rate is None
+        else f"{rate:.4f} ({spiking.windows:,} windows of {spiking.input})",
         "synaptic_ops": f"{spiking.synaptic_ops:,.0f} a window; dense {spiking.dense_ops:,}",
         "bytes_touched": f"{spiking.bytes_touched:,.0f} a step; dense {spiking.bytes_dense:,}",
         "state_bytes": spiking.state_bytes,

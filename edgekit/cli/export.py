@@ -25,10 +25,11 @@ from edgekit.cli.options import (
     read_shapes,
     read_states,
 )
-from edgekit.cli.render import Format, facts_as, rows_as, show
+from edgekit.cli.render import Format, facts_as, filled, rows_as, show
 from edgekit.deploy import exporter
 from edgekit.deploy.artifact import Artifact
 from edgekit.deploy.manifest import Configuration, MemoryRecord
+from edgekit.deploy.ondevice import identity_of
 from edgekit.deploy.staging import check_destination
 from edgekit.errors import UsageError
 
@@ -58,7 +59,8 @@ def export(
         str | None,
         typer.Option(
             help="auto (default), int8, float32; Jetsons float16; weights of spiking networks "
-            "also ternary, shift3, int4, …"
+            "also ternary, shift3, int4, … auto keeps a quantised model as it is and makes a float "
+            "one int8 by --calib; weights of a spiking network it keeps as they are, float32 too."
         ),
     ] = None,
     observer: Annotated[
@@ -155,7 +157,7 @@ def export(
             facts["coded"] = rows
         show(facts_as(facts, style))
         if style is not Format.JSON and rows:
-            show("\n" + rows_as(rows, style))
+            show("\n" + rows_as(filled(rows), style))
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -184,6 +186,7 @@ def summary(artifact: Artifact) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "artifact": str(artifact.folder),
         "target": manifest.configuration.target,
+        "precision": identity_of(manifest, artifact.program).precision,
     }
     if manifest.memory is not None:
         facts |= {

@@ -81,6 +81,16 @@ def rows_as(rows: Sequence[Row], style: Format) -> str:
     return _table(rows, columns)
 
 
+def filled(rows: Sequence[Row]) -> list[Row]:
+    """Rows with the same keys, without the columns that hold nothing.
+
+    >>> filled([{"layer": "conv", "per_mac": None}, {"layer": "dense", "per_mac": None}])
+    [{'layer': 'conv'}, {'layer': 'dense'}]
+    """
+    held = {key for row in rows for key, value in row.items() if value is not None}
+    return [{key: value for key, value in row.items() if key in held} for row in rows]
+
+
 def _field(value: Any) -> Any:
     """A value in a CSV file: nothing as nothing, several joined by blanks."""
     if isinstance(value, list | tuple):

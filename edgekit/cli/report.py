@@ -15,6 +15,9 @@ from edgekit.report.load import load_report
 
 log = logging.getLogger("edgekit")
 
+SUFFIXES = (".html", ".htm")
+"""Of pages that are written."""
+
 
 def report(
     reports: Annotated[list[Path], typer.Argument(help="Reports of bench (.json).")],
@@ -29,6 +32,11 @@ def report(
     """
     if any(output.resolve() == path.resolve() for path in reports):
         raise UsageError(f"{output} is one of the reports; choose another output")
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"{output}: a page is HTML, so its name must end in {' or '.join(SUFFIXES)}; "
+            "edgekit bench --format md prints Markdown"
+        )
     page = html_report(
         [load_report(path) for path in reports],
         title=title,

@@ -25,7 +25,10 @@ def verify(
     backend: Annotated[str | None, typer.Option(help="c (default), onnxruntime or litert.")] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples to run; in an emulator 100 by default, or 100 steps."),
+        typer.Option(
+            min=1,
+            help="Samples to run, evenly spread; in an emulator 100 by default, or 100 steps.",
+        ),
     ] = None,
     style: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
@@ -33,6 +36,10 @@ def verify(
 
     Exit code 1 when a single bit of the generated C differs. Other runtimes requantise in float:
     for them the differences are counted.
+
+    Outputs are compared over all samples and all of their steps, layers over three samples, of
+    sequences only their first steps. top1_agreement with the float model is of all steps,
+    class_agreement and accuracy are of last steps: what a sequence is decided by.
     """
     report = load(artifact).verify(data, device=device, backend=backend, limit=limit)
     if style is Format.JSON:
@@ -42,7 +49,7 @@ def verify(
         if report.outputs:
             show("\n" + rows_as(agreement_rows(report), style))
         if report.closeness:
-            show("\n" + rows_as([asdict(c) for c in report.closeness], style))
+            show("\n" + rows_as(closeness_rows(report), style))
     if not report.passed:
         raise typer.Exit(1)
 
@@ -52,7 +59,8 @@ def summary(report: VerifyReport) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "device": report.device,
         "backend": report.backend,
-        "samples": f"{report.samples} of {report.available}",
+        "samples": f"{report.samples} of {report.available}"
+        + (", evenly spread" if report.samples < report.available else ""),
     }
     if report.steps is not None:
         facts["steps"] = report.steps
@@ -66,14 +74,21 @@ def summary(report: VerifyReport) -> dict[str, Any]:
     if report.float_accuracy is not None:
         facts["float_accuracy"] = f"{report.float_accuracy:.4f}"
     if report.class_agreement is not None:
-        facts["class_agreement"] = f"{report.class_agreement:.4f}"
+        over = report.over["class_agreement"]
+        facts["class_agreement"] = f"{report.class_agreement:.4f} ({over})"
     return facts
 
 
 def agreement_rows(report: VerifyReport) -> list[dict[str, Any]]:
-    """Layers, then outputs."""
+    """Layers, then outputs, each with what it was compared over."""
     return [
         {"kind": kind, "tensor": a.name, **{k: v for k, v in asdict(a).items() if k != "name"}}
-        for kind, entries in (("layer", report.layers), ("output", report.outputs))
-        for a in entries
+        | {"over": report.over[entries]}
+        for kind, entries in (("layer", "layers"), ("output", "outputs"))
+        for a in getattr(report, entries)
     ]
+
+
+def closeness_rows(report: VerifyReport) -> list[dict[str, Any]]:
+    """Outputs beside the float model's, each with what it was compared over."""
+    return [asdict(c) | {"over": report.over["closeness"]} for c in report.closeness]

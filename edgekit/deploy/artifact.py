@@ -208,7 +208,7 @@ class Artifact:
         return next(model for model in self.manifest.models if self.runtime_of(model) == backend)
 
     def samples(self, data: Data | None, limit: int | None = None) -> tuple[Samples, int]:
-        """Samples for its inputs, at most `limit`, and how many there were.
+        """Samples for its inputs, at most `limit` evenly spread, and how many there were.
 
         None takes the artifact's own test vectors. A network that decides over windows takes
         windows, or a raw recording with the times of its samples: ``seconds`` beside the values
@@ -227,7 +227,7 @@ class Artifact:
             if steps is not None and is_recording(arrays):
                 arrays = cut_recording(arrays, self.preprocessing, _name_of(data))
             samples = samples_for(self.program, arrays, window=steps)
-        return (samples if limit is None else samples.first(limit)), len(samples)
+        return (samples if limit is None else samples.spread(limit)), len(samples)
 
     def verify(
         self,
@@ -244,8 +244,8 @@ class Artifact:
                 :mod:`edgekit.deploy.data`. None takes the artifact's test vectors.
             device: see :meth:`open`.
             backend: see :meth:`open`; only C is held to the bit.
-            limit: samples to run; None for all on the host and the first in an emulator, a hundred
-                or those with a hundred steps.
+            limit: samples to run, evenly spread over all; None for all on the host and, in an
+                emulator, for a hundred or those with a hundred steps.
 
         Raises:
             InvalidDataError: the data does not fit the inputs.
@@ -255,7 +255,7 @@ class Artifact:
             samples, available = self.samples(data, limit)
             if limit is None and session.device != "local":
                 steps = 1 if self.manifest.steps is not None else samples.steps or 1
-                samples = samples.first(max(1, SIMULATED_SAMPLES // steps))
+                samples = samples.spread(max(1, SIMULATED_SAMPLES // steps))
             # Where no Program says what is computed, the root one is the float model itself.
             reference = self.reference if session.has_reference else self.program
             return verification.verify(session, samples, reference=reference, available=available)
@@ -287,8 +287,8 @@ class Artifact:
             backend: one or several of :attr:`backends`; None for the first.
             baseline: precisions to hold it against: ``fp32``, ``int8``.
             protocol: how real execution is measured.
-            limit: samples that accuracy is counted over, where there are labels; None for all
-                where time is measured and the first in an emulator, as for :meth:`verify`.
+            limit: samples that accuracy is counted over, where there are labels, evenly spread;
+                None for all where time is measured and some in an emulator, as for :meth:`verify`.
             seed: of the random input; None for the artifact's own.
             command: for the report; None for this process's.
             opponent: artifact of a network that does not spike, to hold a spiking one against.

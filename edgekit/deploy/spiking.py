@@ -153,6 +153,13 @@ _WINDOWS = (
 )
 
 
+KEPT = (
+    "precision auto keeps the weights of a spiking network, and with them its neurons, in float32; "
+    "for integers ask for --precision int8 or narrower"
+)
+"""Note for those who gave no precision: calibration data alone quantise nothing here."""
+
+
 def _found(graph: SpikingGraph, name: str, form: Form) -> Found:
     graph.validate()
     digest = hashlib.sha256(to_model(graph).model.to_bytes()).hexdigest()
@@ -205,7 +212,7 @@ def spiking_source(
             f"{name}: the calibration data are single samples, not windows of them"
         )
     activity, count = _activity(graph, windows, configuration)
-    element = _element(graph, configuration, name)
+    asked, element = configuration.precision, _element(graph, configuration, name)
     options = SpikingOptions(
         input_scale={} if element == FLOAT32 else _scales(windows), activity=activity
     )
@@ -221,7 +228,7 @@ def spiking_source(
         None if element == FLOAT32 else real.program,
         found.record,
         CalibrationUse(used.sha256, used.samples, used.observer, used.seed),
-        notes=lowered.notes,
+        notes=lowered.notes + ((KEPT,) if (asked, element) == ("auto", FLOAT32) else ()),
         samples=samples_for(lowered.program, _labelled(windows), window=windows.steps),
         spiking=SpikingRecord(
             steps=windows.steps,

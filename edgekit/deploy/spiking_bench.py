@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.bench.bench import SIMULATED_SAMPLES
+from edgekit.bench.dataset import spread_source
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import Preprocessing, Report, Run
 from edgekit.bench.spiking import Crossover, Spiking
@@ -37,7 +38,8 @@ class Asked:
     Attributes:
         device: the first one.
         protocol: how real execution is measured.
-        limit: windows that accuracy is counted over, and spikes; None for a hundred of spikes.
+        limit: windows that accuracy is counted over, and spikes, evenly spread; None for a hundred
+            of spikes.
         opponent: a network that does not spike; None without.
     """
 
@@ -100,14 +102,14 @@ def spiking_of(
     """
     record, memory = artifact.manifest.spiking, artifact.manifest.memory
     assert record is not None and memory is not None
-    counted = windows.first(asked.limit or SIMULATED_SAMPLES)
+    counted = windows.spread(asked.limit or SIMULATED_SAMPLES)
     spikes = count_spikes(artifact.program, record, counted)
     crossover, notes = _crossover(artifact, runs, spikes)
     found = Spiking(
         steps=record.steps,
         dt_seconds=record.dt_seconds,
         windows=spikes.windows,
-        input=source,
+        input=spread_source(source, len(windows), spikes.windows),
         element=record.element,
         parameters=record.parameters,
         state_bytes=memory.state,

@@ -16,7 +16,7 @@ from edgekit.program.interpret import Interpreter
 from edgekit.program.ir import Array, Program, Tensor
 
 LAYER_SAMPLES = 3
-"""Samples that are compared layer by layer; a mismatch there shows where it begins."""
+"""Samples, evenly spread, that are compared by layer; a mismatch shows where it begins."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class VerifyReport:
         samples: how many were run on the device.
         available: how many the data has.
         outputs: device against the exact interpreter, per output.
-        layers: the same per tensor, in execution order, over the first samples; of a sequence its
-            first step.
+        layers: the same per tensor, in execution order, over :data:`LAYER_SAMPLES` of the samples;
+            of a sequence its first step only, since single layers are run from reset.
         closeness: device against the float model, where the artifact carries one.
         accuracy: fraction of labels that the device got right, a sequence by its last step; None
             without labels.
@@ -123,9 +123,24 @@ class VerifyReport:
         """The first tensor in execution order that differs."""
         return next((a.name for a in (*self.layers, *self.outputs) if not a.identical), None)
 
+    @property
+    def over(self) -> dict[str, str]:
+        """What every field with figures was compared over, in words, by the name of the field."""
+        traced = f"{min(LAYER_SAMPLES, self.samples)} samples"
+        if self.steps is None:
+            all_of_them = f"{self.samples:,} samples"
+        else:
+            all_of_them = f"all {self.samples * self.steps:,} steps"
+            traced = f"first steps of {traced}"
+        words = {"layers": traced, "outputs": all_of_them, "closeness": all_of_them}
+        if self.class_agreement is not None:
+            words["class_agreement"] = f"of {self.samples:,} last steps"
+        return words
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**asdict(self), "identical": self.identical, "passed": self.passed}
+        found = {"over": self.over, "identical": self.identical, "passed": self.passed}
+        return asdict(self) | found
 
 
 class _Compare:
@@ -219,9 +234,9 @@ def _run(
 
 
 def _layers(session: Session, samples: Samples) -> tuple[Agreement, ...]:
-    """Every tensor over the first samples; none where the device cannot run single layers."""
+    """Every tensor over a few samples; none where the device cannot run single layers."""
     layers: dict[str, _Compare] = {}
-    for sample in samples.first(LAYER_SAMPLES) if session.has_layers else ():
+    for sample in samples.spread(LAYER_SAMPLES) if session.has_layers else ():
         # Tracing starts from reset: of a sequence there is only the first step.
         first = sample if samples.steps is None else next(_each_step(sample))
         values: dict[str, Array] = {}

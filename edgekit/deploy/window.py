@@ -25,7 +25,7 @@ COUNTED_WINDOWS = 4
 
 
 def spread_windows(windows: Sequence[T], count: int = COUNTED_WINDOWS) -> list[T]:
-    """At most `count` windows, evenly spread: neighbours are often of one person and activity.
+    """At most `count` windows at equal distances: neighbours are often of one person and activity.
 
     >>> spread_windows(list("abcdefgh"), 4)
     ['a', 'c', 'e', 'g']

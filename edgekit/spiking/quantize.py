@@ -25,7 +25,17 @@ import numpy as np
 from edgekit.errors import UnsupportedError, UsageError
 from edgekit.formats import ELEMENTS, RULES, Element, Rule, find_element, nearest_integers
 from edgekit.spiking.graph import SpikingGraph
-from edgekit.spiking.nodes import Conv, Leaky, Linear, Node, Synaptic, Weighted
+from edgekit.spiking.nodes import (
+    AvgPool,
+    Conv,
+    Leaky,
+    Linear,
+    MaxPool,
+    Node,
+    SumPool,
+    Synaptic,
+    Weighted,
+)
 from edgekit.spiking.weight import Weight
 
 
@@ -86,7 +96,8 @@ def quantize_weights(
 def sharing_groups(graph: SpikingGraph) -> tuple[tuple[str, ...], ...]:
     """Names of Linear and Conv nodes whose rows share scales, in order of the graph's nodes.
 
-    Two share where a population reads both. A node that no population reads is alone.
+    Two share where a population reads both, as they are or through pools. A node that no population
+    reads is alone.
     """
     groups: dict[str, list[str]] = {
         name: [name] for name, node in graph.nodes.items() if isinstance(node, Linear | Conv)
@@ -94,7 +105,7 @@ def sharing_groups(graph: SpikingGraph) -> tuple[tuple[str, ...], ...]:
     for name, node in graph.nodes.items():
         if not isinstance(node, Leaky | Synaptic):
             continue
-        read = [edge.source for edge in graph.incoming(name) if edge.source in groups]
+        read = [source for source in _behind_pools(graph, name) if source in groups]
         for other in read[1:]:
             first, second = groups[read[0]], groups[other]
             if first is not second:
@@ -104,6 +115,21 @@ def sharing_groups(graph: SpikingGraph) -> tuple[tuple[str, ...], ...]:
     distinct = {id(group): group for group in groups.values()}.values()
     ordered = [tuple(sorted(group, key=place.__getitem__)) for group in distinct]
     return tuple(sorted(ordered, key=lambda group: place[group[0]]))
+
+
+def _behind_pools(graph: SpikingGraph, name: str) -> list[str]:
+    """What a node reads, with the sources of pools in place of the pools; each once."""
+    found: dict[str, None] = {}
+    pending, seen = [name], {name}
+    while pending:
+        for edge in graph.incoming(pending.pop()):
+            if isinstance(graph.nodes[edge.source], MaxPool | SumPool | AvgPool):
+                if edge.source not in seen:
+                    seen.add(edge.source)
+                    pending.append(edge.source)
+            else:
+                found[edge.source] = None
+    return list(found)
 
 
 def _wanted(

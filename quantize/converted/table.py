@@ -26,6 +26,7 @@ from edgekit.program.operators.normalization import LayerNorm, Softmax
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D
 from edgekit.program.operators.recurrent import Gru, Lstm
 from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
+from edgekit.program.operators.spiking_pools import CurrentPool2D
 from edgekit.program.operators.spiking_values import (
     SpikeCount,
     SpikeMaxPool2D,
@@ -81,7 +82,7 @@ BATCHING: dict[type[Operator], Batching] = {
     **dict.fromkeys((AvgPool2D, MaxPool2D, ResizeNearest), Batching.IMAGES),
     **dict.fromkeys((CurrentConv2D, CurrentDense, SpikeConv2D, SpikeDense), Batching.IMAGES),
     **dict.fromkeys((SpikeCount, SpikeMaxPool2D, SpikeSumPool2D, SpikeValues), Batching.IMAGES),
-    **dict.fromkeys((Leaky, Synaptic), Batching.IMAGES),
+    **dict.fromkeys((CurrentPool2D, Leaky, Synaptic), Batching.IMAGES),
     **dict.fromkeys((Lstm, Gru), Batching.SEQUENCES),
 }
 """Operators whose references take all samples at once; others, users' own among them, do not."""

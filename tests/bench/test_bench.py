@@ -11,6 +11,7 @@ import pytest
 
 from edgekit.bench.bench import MismatchError, Way, bench
 from edgekit.bench.boundary import BoundaryError
+from edgekit.bench.dataset import spread
 from edgekit.bench.protocol import Latency, Protocol
 from edgekit.bench.report import Report
 from edgekit.bench.runners.base import Array, Cost, Inputs, Runner
@@ -98,11 +99,13 @@ def test_wrong_bits_are_no_report() -> None:
 
 
 def test_float_accuracy_is_of_the_same_samples() -> None:
-    """An emulator counts the first 100 samples only: so does what stands beside it.
+    """An emulator is asked for 100 samples only: so is what stands beside it.
 
-    Input i is i modulo 100, so that the float network, with a bound of 40, has 40 of the first 100
-    and 80 of all 150 right.
+    Input i is i modulo 100, so that the float network, with a bound of 40, has 80 of all 150 right.
     """
+    asked = spread(COUNT, 100)
+    beside = float(np.mean(asked % 100 < 40))
+    assert beside not in (40 / 100, 80 / COUNT)
     emulated, measured, baseline = report(
         lambda: Ours([], 100, simulated=True),
         lambda: Ours([], 50),
@@ -110,10 +113,25 @@ def test_float_accuracy_is_of_the_same_samples() -> None:
     ).runs
     found = [run.accuracy for run in (emulated, measured, baseline)]
     assert [a and (a.samples, a.value, a.float_value) for a in found] == [
-        (100, 1.0, 0.4),
+        (100, 1.0, beside),
         (COUNT, 100 / COUNT, 80 / COUNT),
         (COUNT, 80 / COUNT, None),
     ]
+
+
+def test_a_sorted_file_is_asked_all_over() -> None:
+    """Right on its first hundred samples and on few others: what counts is the whole file."""
+    sorted_inputs = [{"x": np.array([number // 60], np.int8)} for number in range(6000)]
+    data = Samples(sorted_inputs, sorted_inputs, np.zeros(6000, np.int64), "data.npz")
+    log: list[str] = []
+    way = Way(lambda: Ours(log, 25, simulated=True))
+    made = bench(NETWORK, [way], data, PROTOCOL, command="mine", vectors=VECTORS)
+    accuracy = made.subject.accuracy
+    assert accuracy is not None
+    assert (accuracy.value, accuracy.samples) == (0.25, 100)
+    assert accuracy.data == "6,000 in data.npz, evenly spread"
+    asked = [int(line.removeprefix("run ")) for line in log if line.startswith("run")]
+    assert asked == list(range(100))
 
 
 def test_a_float_network_that_saw_less_says_nothing() -> None:

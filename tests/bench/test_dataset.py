@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.bench.dataset import match, read_arrays
+from edgekit.bench.dataset import match, read_arrays, spread
 from edgekit.bench.samples import Samples
 from edgekit.bench.subject import Subject
 from edgekit.deploy.data import samples_for
@@ -87,3 +87,23 @@ def test_state_is_known_on_a_board() -> None:
     document = SUBJECT.to_json()
     document["library"]["state_bytes"] = 64
     assert Subject.from_json(document).has_state
+
+
+@pytest.mark.parametrize(
+    ("available", "count"), [(1, 1), (7, 7), (8, 7), (150, 100), (199, 100), (5747, 100), (5747, 1)]
+)
+def test_one_sample_of_every_part(available: int, count: int) -> None:
+    """Parts of a file differ by one sample at most in size, and each gives one."""
+    chosen = spread(available, count)
+    borders = [part * available // count for part in range(count + 1)]
+    assert len(chosen) == count
+    assert all(low <= c < high for c, low, high in zip(chosen, borders, borders[1:], strict=False))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 6, 10])
+def test_classes_are_met_sorted_or_in_turn(classes: int) -> None:
+    """Nearly as often as they are there: no further off than a random draw usually is."""
+    chosen = spread(6000, 100)
+    for labels in (np.arange(6000) * classes // 6000, np.arange(6000) % classes):
+        met = np.bincount(labels[chosen], minlength=classes)
+        assert np.abs(met - 100 / classes).max() <= 5

@@ -15,6 +15,7 @@ from edgekit.program.operators.base import Operator
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.spiking_bits import bit_set
 from edgekit.program.operators.spiking_neurons import Leaky, Reset, Synaptic
+from edgekit.program.operators.spiking_pools import POOL_KINDS, CurrentPool2D
 from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_values import (
     SpikeCount,
@@ -293,6 +294,24 @@ def _values() -> Iterator[Case]:
             yield Case(f"count-{neurons}-{dtype}", program)
 
 
+CURRENT_POOLS = [
+    *POOLS,
+    ("one-side", 1, (1, 9, 4), {"kernel": (1, 4), "stride": (1, 3), "padding": (0, 3, 0, 2)}),
+    ("cut", 2, (7, 6, 33), {"kernel": (2, 3), "stride": (3, 2), "padding": (0, 0, 1, 0)}),
+    ("gaps", 1, (5, 5, 3), {"kernel": (1, 1), "stride": (2, 3)}),
+]
+
+
+def _pooled_currents() -> Iterator[Case]:
+    """Any int32: the smallest too, and sums that wrap."""
+    for label, batch, image, fields in CURRENT_POOLS:
+        for kind in POOL_KINDS:
+            x = TensorType((batch, *image), DType.INT32)
+            pool = CurrentPool2D(kind=kind, **fields)
+            name = f"current-{kind}-pool-{label}"
+            yield Case(name, one_operator(pool, x), zlib.crc32(name.encode()))
+
+
 RESCALED: list[tuple[str, tuple[int, ...], int, int, bool]] = [
     ("one", (1, 45), 1, 30, False),
     ("neurons", (2, 33), 33, 31, True),
@@ -316,4 +335,4 @@ def _rescaled() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """The grid."""
-    return [*_dense(), *_convolutions(), *_neurons(), *_values(), *_rescaled()]
+    return [*_dense(), *_convolutions(), *_neurons(), *_values(), *_pooled_currents(), *_rescaled()]

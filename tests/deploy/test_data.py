@@ -182,6 +182,14 @@ def test_sequences_for_a_program_with_state(shape: tuple[int, ...]) -> None:
     assert (samples.real["x"] == samples.inputs["x"]).all()
     assert samples.first(2).steps == 5
     assert len(samples.first(2)) == 2
+    some = samples.spread(2)
+    assert (some.steps, len(some)) == (5, 2)
+    assert some.labels is not None
+    # One of each half, and all that belongs to it.
+    assert [label // 2 for label in some.labels] == [0, 1]
+    for number, label in enumerate(some.labels):
+        assert (some[number]["x"] == samples[int(label)]["x"]).all()
+        assert (some.real["x"][number] == samples.real["x"][int(label)]).all()
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 1, 3), (4, 1, 1, 3)])

@@ -113,6 +113,8 @@ def test_single_inputs_have_no_steps(session: Session) -> None:
     assert report.identical
     assert report.steps is None
     assert report.outputs[0].elements == COUNT * 4
+    words = f"{COUNT} samples"
+    assert report.over == {"layers": "3 samples", "outputs": words, "closeness": words}
 
 
 def test_measured_inputs_are_the_steps() -> None:
@@ -123,11 +125,13 @@ def test_measured_inputs_are_the_steps() -> None:
     assert len(measured.inputs) == len(measured.real) == COUNT * STEPS
     assert (measured.inputs[STEPS + 2]["x"] == xs[1, 2]).all()
     assert measured.origin == f"the steps of {COUNT} sequences of test.npz"
-    first = measured.first(2)
-    assert len(first) == 2
-    assert len(first.inputs) == 2 * STEPS
-    assert first.labels is not None
-    assert first.labels.tolist() == labels[:2].tolist()
+    chosen = np.array([1, 4])
+    some = measured.at(chosen)
+    assert len(some) == 2
+    assert len(some.inputs) == len(some.real) == 2 * STEPS
+    assert (some.inputs[STEPS + 2]["x"] == xs[4, 2]).all()
+    assert some.labels is not None
+    assert some.labels.tolist() == labels[chosen].tolist()
 
 
 def waves() -> Array:
@@ -250,6 +254,14 @@ def test_sequences_on_the_command_line(stepped: tuple[Artifact, Path]) -> None:
     rows = [line.split() for line in verified.output.splitlines()]
     assert ["steps", str(STEPS)] in rows
     assert ["samples", str(COUNT), "of", str(COUNT)] in rows
+    words = {"layer": "first steps of 3 samples", "output": f"all {COUNT * STEPS} steps"}
+    for kind, over in words.items():
+        compared = [line for line in verified.output.splitlines() if line.split()[:1] == [kind]]
+        assert compared
+        assert all(line.endswith(over) for line in compared)
+    assert ["class_agreement", "1.0000", "(of", str(COUNT), "last", "steps)"] in rows
+    few = runner.invoke(app, ["verify", folder, "--data", str(data), "--limit", "2"])
+    assert f"2 of {COUNT}, evenly spread" in few.output
     assert ["accuracy", "1.0000", f"({COUNT}", "of", f"{COUNT})"] in rows
     options = ["--input", str(data), "--format", "json"]
     measured = runner.invoke(app, ["bench", folder, *options])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.bench.protocol import Protocol
 from edgekit.bench.report import Report, as_text
 from edgekit.bench.runners.base import windows_of
 from edgekit.data.preprocessing import Preprocessing, Scale
@@ -110,6 +111,25 @@ def test_spikes_are_those_of_the_network(tmp_path: Path) -> None:
         assert synapses.dense_ops == sum(part.dense_ops for part in known)
         assert synapses.bytes_touched == pytest.approx(4 * operations)
     assert found.analog_ops == want.analog_ops
+
+
+def test_spikes_of_a_sorted_file(tmp_path: Path) -> None:
+    """Windows in which nothing moves come first: they say little of the others."""
+    sorted_windows = np.concatenate([np.zeros_like(windows()), windows()])
+    artifact = exported(tmp_path, "float32")
+    quick = Protocol(warmup=0, iterations=1, min_seconds=0)
+    found = artifact.bench(sorted_windows, limit=6, protocol=quick).spiking
+    assert found is not None
+    assert (found.windows, found.input) == (6, f"{2 * WINDOWS} in the data, evenly spread")
+    whole = measure(graph(), sorted_windows).populations["h"].rate
+    silent = measure(graph(), sorted_windows[:6]).populations["h"].rate
+    (rate,) = (p.spike_rate for p in found.populations if p.name == "h")
+    assert rate is not None
+    assert abs(rate - whole) < 0.3 * abs(silent - whole)
+    verified = artifact.verify(sorted_windows, limit=6)
+    assert (verified.samples, verified.available, verified.identical) == (6, 2 * WINDOWS, True)
+    chosen, _ = artifact.samples(sorted_windows, 6)
+    assert [bool(window["x"].any()) for window in chosen] == [False] * 3 + [True] * 3
 
 
 def test_a_run_is_a_window(report: Report, spiking: Artifact) -> None:

@@ -15,6 +15,7 @@ from edgekit.program.ir import Array, DType
 from edgekit.program.operators.convolution import Conv2D
 from edgekit.program.operators.spiking_bits import bit_set, pack_spikes, unpack_spikes
 from edgekit.program.operators.spiking_neurons import Leaky, Reset, Synaptic
+from edgekit.program.operators.spiking_pools import CurrentPool2D
 from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_schedule import CROSSOVER, schedule_for
 from edgekit.program.operators.spiking_values import (
@@ -267,13 +268,30 @@ class TestValues:
         assert (total == x.sum(axis=(2, 4))).all()
         assert (unpack_spikes(largest, 18) == (total.reshape(2, 18) > 0)).all()
 
+    def test_pools_of_currents(self) -> None:
+        """Place by place with Python's integers; sums wrap, padding is not there."""
+        rng = np.random.default_rng(0)
+        x = rng.integers(-(2**31), 2**31, (2, 5, 4, 3), dtype=np.int64).astype(np.int32)
+        fields: dict[str, Any] = {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 1, 1, 0)}
+        (largest,) = CurrentPool2D(kind="max", **fields).reference(x)
+        (total,) = CurrentPool2D(kind="sum", **fields).reference(x)
+        assert largest.shape == total.shape == (2, 3, 4, 3)
+        for n, row, column, c in np.ndindex(largest.shape):
+            rows, columns = (
+                slice(max(2 * row - 1, 0), 2 * row + 2),
+                slice(max(column - 1, 0), column + 1),
+            )
+            there = [int(value) for value in x[n, rows, columns, c].reshape(-1)]
+            assert largest[n, row, column, c] == max(there)
+            assert total[n, row, column, c] == (sum(there) + 2**31) % 2**32 - 2**31
+
 
 def test_every_case_survives_serialisation() -> None:
     """All operators, with all their fields, one of each."""
     seen: dict[str, Any] = {
         case.program.operations[0].operator.name: case for case in spiking.cases()
     }
-    assert len(seen) == 11
+    assert len(seen) == 12
     for case in seen.values():
         again = load(*dump(case.program))
         assert again.operations == case.program.operations

@@ -13,6 +13,7 @@ from edgekit.program.operators.base import Operator, OperatorError
 from edgekit.program.operators.coding import Coding
 from edgekit.program.operators.spiking_bits import bit_set
 from edgekit.program.operators.spiking_neurons import Leaky, Synaptic
+from edgekit.program.operators.spiking_pools import CurrentPool2D
 from edgekit.program.operators.spiking_rescale import Rescale
 from edgekit.program.operators.spiking_values import SpikeCount, SpikeSumPool2D, SpikeValues
 from edgekit.program.operators.spiking_weighted import CurrentDense, SpikeConv2D, SpikeDense
@@ -23,6 +24,7 @@ INT8, INT16, INT32, FLOAT32 = DType.INT8, DType.INT16, DType.INT32, DType.FLOAT3
 S = bit_set(1, 40)
 W = TensorType((4, 40), INT8)
 X = TensorType((1, 40), INT32)
+IMAGE = TensorType((1, 4, 4, 2), INT32)
 ONE = TensorType((1,), INT32)
 
 REFUSED: list[tuple[Operator, tuple[TensorType | None, ...], str]] = [
@@ -79,6 +81,23 @@ REFUSED: list[tuple[Operator, tuple[TensorType | None, ...], str]] = [
     (Rescale(shift=1), (TensorType((40,), INT32), ONE), r"must be \[N, \.\.\.\]"),
     (Rescale(shift=1), (X, TensorType((7,), INT32)), r"\[n\] with n among \[1, 40\]"),
     (Rescale(shift=1), (X, ONE, TensorType((1, 39), INT32)), "acc is"),
+    (
+        CurrentPool2D(kind="mean", kernel=(1, 1), stride=(1, 1)),  # type: ignore[arg-type]
+        (IMAGE,),
+        "kind is 'mean', must be max or sum",
+    ),
+    (
+        CurrentPool2D(kind="max", kernel=(1, 1), stride=(1, 1)),
+        (TensorType((1, 4, 4, 2), INT16),),
+        "x is int16",
+    ),
+    (CurrentPool2D(kind="sum", kernel=(1, 1), stride=(1, 1)), (X,), "x has"),
+    (
+        CurrentPool2D(kind="max", kernel=(2, 2), stride=(1, 1), padding=(2, 0, 0, 0)),
+        (IMAGE,),
+        "windows that each hold",
+    ),
+    (CurrentPool2D(kind="sum", kernel=(5, 1), stride=(1, 1)), (IMAGE,), "axis 1: kernel 5"),
     (
         Leaky(fraction=1),
         (*[TensorType((1, 4), FLOAT32)] * 2, *[TensorType((1,), FLOAT32)] * 2),

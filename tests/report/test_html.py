@@ -447,6 +447,17 @@ def test_a_report_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["rep.md", "rep.json", "rep.pdf", "rep"])
+def test_a_page_is_html(tmp_path: Path, name: str) -> None:
+    """No HTML in a file that says it is something else."""
+    path = tmp_path / "a.json"
+    path.write_text(as_text(REPORT))
+    result = CliRunner().invoke(app, ["report", str(path), "-o", str(tmp_path / name)])
+    assert isinstance(result.exception, UsageError)
+    assert "must end in .html or .htm" in str(result.exception)
+    assert not (tmp_path / name).exists()
+
+
 def test_names_cannot_turn_the_text() -> None:
     """Control characters and those that turn the direction of writing are left out."""
     report = replace(REPORT, artifact=replace(REPORT.artifact, name="a\x00b\x1b[31m\u202ec\td"))

@@ -97,9 +97,13 @@ class IntegerNetwork:
                 worth[name] = node.factor.astype(np.float64) * units[0]
                 bias[name] = biases[0].astype(np.float64) * node.factor
             elif isinstance(node, MaxPool | SumPool | AvgPool):
-                values[name] = pool(node, read[0])
-                if isinstance(node, AvgPool):
-                    worth[name] = units[0] / np.prod(node.kernel)
+                places = np.prod(node.kernel) if isinstance(node, AvgPool) else 1
+                total, unit = added(read, units)
+                values[name], worth[name] = pool(node, total), unit / places
+                known = [bias[e.source] for e in self.graph.incoming(name) if e.source in bias]
+                if known:
+                    total = sum(known[1:], known[0]).astype(np.float64)
+                    bias[name] = pool(node, total) / places
             elif isinstance(node, Count):
                 values[name] = self.state.get(name, 0) + read[0]
                 self.state[name] = values[name]
@@ -108,8 +112,13 @@ class IntegerNetwork:
                 values[name] = read[0].reshape(shape)
                 if sources[0] is not None:
                     holder[name], worth[name] = sources[0], units[0].reshape(shape)
-                elif name not in worth and units[0].size == 1:
+                elif units[0].size == 1:
                     worth[name] = units[0]
+                else:
+                    worth[name] = np.broadcast_to(units[0], read[0].shape).reshape(shape)
+                source = self.graph.incoming(name)[0].source
+                if source in bias:
+                    bias[name] = bias[source].reshape(shape)
         self.before = values
         return values
 
@@ -199,6 +208,13 @@ def in_steps(value: Array, ratio: Array) -> Array:
     return half_up(factors * value, bits)
 
 
+def added(values: list[Array], units: list[Array]) -> tuple[Array, Array]:
+    """Integers in the finest of units that are powers of two apart, and that unit."""
+    finest = min(units, key=lambda unit: float(unit.flat[0]))
+    shifts = [round(float(np.log2(unit.flat[0] / finest.flat[0]))) for unit in units]
+    return sum(v << shift for v, shift in zip(values, shifts, strict=True)), finest
+
+
 def is_diagonal(node: Linear | Conv) -> bool:
     """Whether a node hands on each value by itself, with a positive weight."""
     assert node.weight.codes is not None
@@ -242,15 +258,15 @@ def convolution(node: Conv, x: Array) -> Array:
 
 
 def pool(node: MaxPool | SumPool | AvgPool, x: Array) -> Array:
-    """Largest or sum of windows."""
-    axes = x.ndim - 1
-    padded = np.pad(x, [(0, 0), *zip(node.padding[:axes], node.padding[axes:], strict=True)])
-    result = np.zeros(node.output_shape(x.shape), np.int64)
+    """Largest or sum of windows, place by place, of what is there."""
+    result = np.zeros(node.output_shape(x.shape), x.dtype)
+    before = node.padding[: x.ndim - 1]
     for place in itertools.product(*map(range, result.shape[1:])):
         window = tuple(
-            slice(p * s, p * s + k) for p, s, k in zip(place, node.stride, node.kernel, strict=True)
+            slice(max(p * s - b, 0), p * s - b + k)
+            for p, s, b, k in zip(place, node.stride, before, node.kernel, strict=True)
         )
-        patch = padded[(slice(None), *window)].reshape(len(x), -1)
+        patch = x[(slice(None), *window)].reshape(len(x), -1)
         result[(slice(None), *place)] = (
             patch.max(axis=1) if isinstance(node, MaxPool) else patch.sum(axis=1)
         )

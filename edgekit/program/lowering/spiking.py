@@ -25,6 +25,7 @@ they are or through weights, stay integers too (:mod:`~edgekit.program.lowering.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import onnx_ir
@@ -38,11 +39,7 @@ from edgekit.model.nodes import (
 from edgekit.program.ir import DType
 from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.spiking_sets import RESHAPING
-from edgekit.program.lowering.spiking_sums import (
-    Sum,
-    absorbable,
-    read_sum,
-)
+from edgekit.program.lowering.spiking_sums import Sum, read_sum
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.movement import Concat
 from edgekit.program.operators.spiking_bits import words_of
@@ -67,7 +64,7 @@ def prepare(low: Lowerer) -> None:
             problems.append(str(error))
     if problems:
         raise UnsupportedError("not supported:\n  " + "\n  ".join(problems))
-    low.absorbed.update(absorbable(low.sums))
+    low.absorbed.update(_absorbable(low.sums))
     kept, carried = set(low.declared.inputs), dict(low.declared.carried)
     for read, write in low.declared.pairs:
         numbering = None if read in kept else low.sets.arrangement(read)
@@ -83,10 +80,34 @@ def prepare(low: Lowerer) -> None:
     low.declared = replace(low.declared, inputs=frozenset(kept), carried=carried)
 
 
+def _absorbable(sums: dict[onnx_ir.Node, Sum]) -> Iterator[onnx_ir.Node]:
+    """Nodes that nobody but these populations reads, which are not lowered on their own.
+
+    Args:
+        sums: the currents, by population.
+    """
+    inside = {node for found in sums.values() for node in found.nodes}
+    readers: set[onnx_ir.Node] = inside | set(sums)
+    kept: set[onnx_ir.Node] = set()
+    pending = [n for n in inside if any(o.is_graph_output() for o in n.outputs)]
+    pending += [
+        n for n in inside if any(u.node not in readers for o in n.outputs for u in o.uses())
+    ]
+    while pending:
+        node = pending.pop()
+        if node in kept:
+            continue
+        kept.add(node)
+        # What a node that stays reads must stay too.
+        sources = (v.producer() for v in node.inputs if v is not None)
+        pending.extend(s for s in sources if s is not None and s in inside)
+    yield from inside - kept
+
+
 def _reads_real_membranes(low: Lowerer, found: Sum) -> bool:
     """Whether a current holds membranes of neurons that stay in float32."""
-    for term in found.terms:
-        value = term.value if term.node is None else get_input(term.node, 0)
+    for term in found.leaves():
+        value = term.source
         node = value.producer()
         while node is not None and is_op(node, *RESHAPING):
             value = get_input(node, 0)
@@ -140,5 +161,5 @@ def read_values(low: Lowerer, node: onnx_ir.Node) -> list[onnx_ir.Value]:
     found = low.sums.get(node)
     if found is None:
         return [v for v in node.inputs if v is not None]
-    terms = [t.value if t.node is None else get_input(t.node, 0) for t in found.terms]
+    terms = (term.source for term in found.leaves())
     return [*terms, *(v for v in node.inputs[1:] if v is not None)]

@@ -105,6 +105,8 @@ class MembraneFormat:
         limit: where membranes saturate; None where a bound is proved.
         shift: bits that are rounded off the sum of its currents before the membrane adds it.
         reads: membranes of others that its currents hold.
+        unbounded: neurons that have no bound, not even one that int32 does not hold.
+        steps: after a reset in which nothing saturates; None with a bound, and where it is unknown.
     """
 
     population: str
@@ -115,6 +117,8 @@ class MembraneFormat:
     limit: int | None
     shift: int = 0
     reads: tuple[MembraneRead, ...] = ()
+    unbounded: int = 0
+    steps: int | None = None
 
     @property
     def unit(self) -> tuple[float, float]:
@@ -127,7 +131,14 @@ class MembraneFormat:
         if self.bound is not None:
             bits = self.bound.bit_length() + 1
             return f"|membrane| <= {self.bound}, {bits} of 32 bits, whatever the inputs"
-        return f"no bound exists; membranes saturate at ±{self.limit}"
+        why = "currents decay so slowly that int32 does not hold what they can add up to"
+        if self.unbounded:
+            some = f"{self.unbounded} of {self.step.size} neurons"
+            why = f"no bound exists, as {some} add up currents without decay (beta or alpha is 1)"
+        what = "where they differ from the network in real numbers"
+        if self.steps is not None:
+            what = f"not before step {self.steps + 1} after a reset: shorter windows lose nothing"
+        return f"{why}; membranes saturate at ±{self.limit}, {what}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +184,14 @@ class Fixed:
         format: of the membranes; its steps are those of the population asked about.
         bias, threshold: int32, in steps of the membrane.
         held: where the membranes can be: the proved interval, or up to the limit.
+        unbounded: which have no bound, bool.
     """
 
     format: MembraneFormat
     bias: NDArray[np.int32]
     threshold: NDArray[np.int32]
     held: Interval
+    unbounded: NDArray[np.bool_]
 
 
 def choose(population: Population, *, rounds: bool = False) -> Fixed:
@@ -237,7 +250,13 @@ class _At:
     def limited(self, population: Population, limit: int) -> Fixed:
         """With a limit in place of a bound."""
         ends = np.full_like(self.threshold, limit)
-        return self._fixed(population, None, limit, Interval(-ends, ends))
+        fixed = self._fixed(population, None, limit, Interval(-ends, ends))
+        fixed = replace(fixed, unbounded=_unbounded(population, self))
+        # Synaptic currents add up themselves, and below 0 a threshold that is taken off adds.
+        if population.alpha is not None or (self.threshold < 0).any():
+            return fixed
+        steps = limit // max(fixed.format.current, 1)
+        return replace(fixed, format=replace(fixed.format, steps=steps))
 
     def _fixed(
         self, population: Population, bound: int | None, limit: int | None, held: Interval
@@ -255,6 +274,7 @@ class _At:
             self.bias.astype(np.int32),
             self.threshold.astype(np.int32),
             held,
+            np.zeros(self.bias.shape, np.bool_),
         )
 
 
@@ -298,6 +318,18 @@ def _proved(population: Population, fraction: int) -> Fixed | None:
     if total.max() > LARGEST:
         return None
     return at.fixed(population, max(bound, int(held.magnitude.max())), held)
+
+
+def _unbounded(population: Population, at: _At) -> NDArray[np.bool_]:
+    """Which neurons no interval holds, of whatever size; see :func:`_proved`."""
+    drive, reset = at.drive, population.reset
+    if population.alpha is not None:
+        never = np.full_like(at.threshold, NEVER)
+        drive, proved = Dynamics(population.alpha, at.drive, never, "none").bounds()
+        if not proved.all():
+            return ~proved
+        reset = "clear" if reset == "zero" else reset
+    return ~Dynamics(population.beta, drive, at.threshold, reset).bounds()[1]
 
 
 def _saturating(population: Population, fraction: int, least: int) -> Fixed | None:

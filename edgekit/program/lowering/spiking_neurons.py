@@ -25,8 +25,8 @@ from edgekit.program.lowering.lowerer import Lowerer
 from edgekit.program.lowering.spiking_bounds import Interval, decay_codes
 from edgekit.program.lowering.spiking_format import Held, Population, choose
 from edgekit.program.lowering.spiking_membranes import rescale
-from edgekit.program.lowering.spiking_parts import Float64, in_order, shortest
-from edgekit.program.lowering.spiking_terms import Accumulation, Current
+from edgekit.program.lowering.spiking_parts import Current, Float64, in_order, shortest
+from edgekit.program.lowering.spiking_terms import Accumulation
 from edgekit.program.lowering.table import lowering
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.base import Operator
@@ -162,7 +162,8 @@ def _integer_neurons(
     step, low_end, high_end = np.empty(count), np.empty(count, np.int64), np.empty(count, np.int64)
     step[order] = fixed.format.step[places]
     low_end[order], high_end[order] = fixed.held.low[places], fixed.held.high[places]
-    form = replace(fixed.format, step=step, reads=current.reads)
+    unbounded = int(np.count_nonzero(fixed.unbounded[places]))
+    form = replace(fixed.format, step=step, reads=current.reads, unbounded=unbounded)
     low.membranes[form.population] = form
     low.held[node.outputs[_STATES[node.op_type][0][1]]] = Held(
         form.population, step, Interval(low_end, high_end), form.limit is not None

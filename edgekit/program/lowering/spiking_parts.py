@@ -11,15 +11,21 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edgekit.errors import UnsupportedError
-from edgekit.model.nodes import Array, label, name_of
+from edgekit.model.nodes import Array, is_op, label, name_of
+from edgekit.program.ir import DType
 from edgekit.program.lowering.arrangement import CHANNELS_LAST, Arrangement
 from edgekit.program.lowering.lowerer import Lowerer
+from edgekit.program.lowering.spiking_format import MembraneRead
 from edgekit.program.lowering.spiking_sums import Term
 from edgekit.program.lowering.spiking_weights import Rows
+from edgekit.program.lowering.spiking_windows import INSTEAD, POOLS, windows_of
 from edgekit.program.lowering.value import Value
 from edgekit.program.operators.spiking_schedule import schedule_for
 from edgekit.program.operators.spiking_sums import MAX_TERMS
 from edgekit.program.operators.spiking_weighted import Schedule
+
+CLOSE = 1e-6
+"""How far units that should agree may be apart: the rounding of float32 scales."""
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -52,6 +58,27 @@ class Source:
     def columns(self) -> NDArray[np.int64]:
         """For every element as it lies, its index in the flattened value."""
         return self.value.arrangement.gather(range(len(self.value.shape)))
+
+
+@dataclass(frozen=True, eq=False)
+class Current:
+    """What a population reads, in the order of its neurons.
+
+    Attributes:
+        tensor: float32 or int32; flat [1,n], or [1,H,W,C] where a convolution gives it.
+        unit: of integers, what 1 is worth, float64[n], NaN where it may be anything; ones for
+            float32.
+        low, high: range of the integers, int64[n].
+        reads: membranes of others in it.
+        rounds: whether it may be rounded, as it comes in steps of membranes.
+    """
+
+    tensor: str
+    unit: Float64
+    low: Int64
+    high: Int64
+    reads: tuple[MembraneRead, ...]
+    rounds: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +127,39 @@ def runs(parts: Iterable[Part]) -> Iterator[list[Part]]:
         run.append(part)
     if run:
         yield run
+
+
+def samples_of(low: Lowerer, neuron: onnx_ir.Node, value: onnx_ir.Value) -> Source:
+    """Integers with a scale that a term of integer neurons reads.
+
+    Raises:
+        UnsupportedError: the value has none.
+    """
+    found = low.value(value)
+    quantization, tensor = found.quantization, low.tensors[found.tensor]
+    if quantization is None or tensor.dtype not in (DType.INT8, DType.INT16):
+        node = value.producer()
+        earlier = any(value is read for read, _ in low.declared.pairs)
+        what = "a value of the step before" if earlier else f"{tensor.dtype} without a scale"
+        instead = (
+            "supported: spikes, membranes of the same step, counts of pools, and inputs whose step "
+            "is given (SpikingOptions.input_scale); with real weights (float32) everything is"
+        )
+        if is_op(node, *POOLS) or windows_of(node) is not None:
+            what, instead = f"a pool in {tensor.dtype}", INSTEAD
+        raise UnsupportedError(
+            f"{label(neuron)}: reads {name_of(value)!r}, which is {what}, into integer neurons; "
+            f"{instead}"
+        )
+    zero_point = quantization.scalar_zero_point
+    lowest, highest = tensor.dtype.limits
+    return Source(
+        found,
+        None,
+        quantization.scalar_scale,
+        zero_point,
+        (min(lowest - zero_point, 0), max(highest - zero_point, 0)),
+    )
 
 
 def gain_of(term: Term, order: Int64) -> Float64:

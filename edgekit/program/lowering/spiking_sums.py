@@ -3,7 +3,8 @@
 A current is a tree of Add nodes over matrix products, convolutions and other values. A Program adds
 it up in one running total, term by term in the tree's order from left to right, and the neuron adds
 the constants at the end. Float networks keep every product and sum that the tree has; integer ones
-may also scale, which the unit of their membranes takes up.
+may also scale, which the unit of their membranes takes up, and pool a sum of their own before it is
+added.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from edgekit.model.nodes import (
     only_use,
     shape_of,
 )
-from edgekit.program.lowering.spiking_sets import RESHAPING, SpikeSets
+from edgekit.program.lowering.spiking_sets import RESHAPING, SpikeSets, is_neuron
+from edgekit.program.lowering.spiking_windows import windows_of
 
 WEIGHTED = ("MatMul", "Gemm", "Conv")
+
+MOST_POOLS = 4
+"""Most pools behind each other in one current."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +51,18 @@ class Term:
         node: the matrix product, convolution or pool that gives it; None where the value itself is
             what is added.
         gain: what multiplies it, float64, one number or one per element; None for 1.
+        inner: of a pool of a current, what it reads; its constants are added behind it already.
     """
 
     value: onnx_ir.Value
     node: onnx_ir.Node | None = None
     gain: NDArray[np.float64] | None = None
+    inner: Sum | None = None
+
+    @property
+    def source(self) -> onnx_ir.Value:
+        """What has to be there to compute it."""
+        return self.value if self.node is None else get_input(self.node, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +81,14 @@ class Sum:
     nodes: frozenset[onnx_ir.Node]
     is_integer: bool
 
+    def leaves(self) -> Iterator[Term]:
+        """The terms that are no pools of others, those in front of pools among them."""
+        for term in self.terms:
+            if term.inner is None:
+                yield term
+            else:
+                yield from term.inner.leaves()
+
     def bias(self) -> Array | None:
         """The constants, added up; None without any."""
         total: Array | None = None
@@ -83,9 +103,14 @@ class _Reading:
 
     sets: SpikeSets
     scales: bool
+    pools: int = 0
     terms: list[Term] = field(default_factory=list)
     biases: list[Array] = field(default_factory=list)
     nodes: set[onnx_ir.Node] = field(default_factory=set)
+
+    def sum(self) -> Sum:
+        """What was read."""
+        return Sum(tuple(self.terms), tuple(self.biases), frozenset(self.nodes), self.scales)
 
 
 _Part = tuple[onnx_ir.Value, tuple[int, ...], NDArray[np.float64] | None]
@@ -106,8 +131,8 @@ def read_sum(neuron: onnx_ir.Node, sets: SpikeSets, *, quantised: bool) -> Sum:
         # What gives it is unknown, and reported as such.
         return Sum((Term(current),), (), frozenset(), is_integer=False)
     if quantised:
-        found = _read(current, sets, scales=True)
-        weighted = [t.node for t in found.terms if t.node is not None and weighs(t.node)]
+        found = _read(current, sets, scales=True).sum()
+        weighted = [t.node for t in found.leaves() if t.node is not None and weighs(t.node)]
         real = [n for n in weighted if not (_is_coded(n) or _sums_spikes(sets, n))]
         if real and any(map(_is_coded, weighted)):
             raise UnsupportedError(
@@ -115,15 +140,12 @@ def read_sum(neuron: onnx_ir.Node, sets: SpikeSets, *, quantised: bool) -> Sum:
                 "term of its current quantised; they must be all of one kind"
             )
         if not real and found.terms:
-            return Sum(
-                tuple(found.terms), tuple(found.biases), frozenset(found.nodes), is_integer=True
-            )
-    found = _read(current, sets, scales=False)
-    return Sum(tuple(found.terms), tuple(found.biases), frozenset(found.nodes), is_integer=False)
+            return found
+    return _read(current, sets, scales=False).sum()
 
 
-def _read(current: onnx_ir.Value, sets: SpikeSets, *, scales: bool) -> _Reading:
-    reading = _Reading(sets, scales)
+def _read(current: onnx_ir.Value, sets: SpikeSets, *, scales: bool, pools: int = 0) -> _Reading:
+    reading = _Reading(sets, scales, pools)
     shape = shape_of(current)
     assert shape is not None, current.name
     stack: list[_Part] = [(current, shape, None)]
@@ -159,7 +181,8 @@ def _parts(
     if is_op(node, *RESHAPING):
         source = get_input(node, 0)
         inner = shape_of(source)
-        if inner is None or not _is_sum(source.producer()):
+        behind = source.producer()
+        if inner is None or not (_is_sum(behind) or (reading.scales and is_op(behind, "MaxPool"))):
             return None
         reading.nodes.add(node)
         return [(source, inner, gain)]
@@ -199,6 +222,10 @@ def _term(reading: _Reading, value: onnx_ir.Value, gain: NDArray[np.float64] | N
         return Term(value, None, gain)
     if not reading.scales and only_use(value) is None:
         return Term(value, None, gain)
+    if reading.scales:
+        found = _pooled_term(reading, value, gain)
+        if found is not None:
+            return found
     if weighs(node) or (reading.scales and _pools_spikes(reading.sets, node)):
         bias = own_bias(node)
         if bias is not None:
@@ -207,6 +234,49 @@ def _term(reading: _Reading, value: onnx_ir.Value, gain: NDArray[np.float64] | N
         reading.nodes.add(node)
         return Term(value, node, gain)
     return Term(value, None, gain)
+
+
+def _pooled_term(
+    reading: _Reading, value: onnx_ir.Value, gain: NDArray[np.float64] | None
+) -> Term | None:
+    """A pool of a current, with what it reads; None for other terms, pools of spikes among them."""
+    node = value.producer()
+    windows = windows_of(node) if reading.pools < MOST_POOLS else None
+    if node is None or windows is None:
+        return None
+    source, sets = get_input(node, 0), reading.sets
+    if sets.arrangement(source) is not None:
+        return None
+    below = _read(source, sets, scales=True, pools=reading.pools + 1)
+    inner = below.sum()
+    leaves = list(inner.leaves())
+    if not leaves or any(_is_membrane(sets, leaf.source) for leaf in leaves if leaf.node is None):
+        return None
+    adds = any(_adds(sets, leaf) for leaf in leaves)
+    if not adds and windows.operator.kind == "max":
+        # The largest of samples has their type.
+        return None
+    bias = inner.bias()
+    if bias is not None:
+        behind = windows.constants(bias)
+        reading.biases.append(behind if gain is None else behind * gain)
+    reading.nodes |= {node, *inner.nodes}
+    return Term(value, node, gain, inner)
+
+
+def _adds(sets: SpikeSets, leaf: Term) -> bool:
+    """Whether a term counts in integers of its own: weights or spikes."""
+    return leaf.node is not None or sets.arrangement(leaf.value) is not None
+
+
+def _is_membrane(sets: SpikeSets, value: onnx_ir.Value) -> bool:
+    """Whether a value comes from neurons and is no spikes."""
+    origin: onnx_ir.Value = value
+    while is_op(origin.producer(), *RESHAPING):
+        node = origin.producer()
+        assert node is not None
+        origin = get_input(node, 0)
+    return is_neuron(origin.producer()) and sets.arrangement(value) is None
 
 
 def weighs(node: onnx_ir.Node) -> bool:
@@ -262,27 +332,3 @@ def spread_channels(values: Array, result: onnx_ir.Value) -> Array:
         )
     along = row.reshape(1, -1, *[1] * (len(shape) - 2))
     return np.broadcast_to(along, shape).reshape(-1)
-
-
-def absorbable(sums: dict[onnx_ir.Node, Sum]) -> Iterator[onnx_ir.Node]:
-    """Nodes that nobody but these populations reads, which are not lowered on their own.
-
-    Args:
-        sums: the currents, by population.
-    """
-    inside = {node for found in sums.values() for node in found.nodes}
-    readers: set[onnx_ir.Node] = inside | set(sums)
-    kept: set[onnx_ir.Node] = set()
-    pending = [n for n in inside if any(o.is_graph_output() for o in n.outputs)]
-    pending += [
-        n for n in inside if any(u.node not in readers for o in n.outputs for u in o.uses())
-    ]
-    while pending:
-        node = pending.pop()
-        if node in kept:
-            continue
-        kept.add(node)
-        # What a node that stays reads must stay too.
-        sources = (v.producer() for v in node.inputs if v is not None)
-        pending.extend(s for s in sources if s is not None and s in inside)
-    yield from inside - kept

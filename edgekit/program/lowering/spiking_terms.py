@@ -27,8 +27,8 @@ from edgekit.program.lowering.spiking_membranes import (
     rescale,
 )
 from edgekit.program.lowering.spiking_parts import (
+    Current,
     Float64,
-    Int64,
     Part,
     Source,
     check_positive,
@@ -37,10 +37,13 @@ from edgekit.program.lowering.spiking_parts import (
     gain_of,
     in_order,
     runs,
+    samples_of,
 )
+from edgekit.program.lowering.spiking_pools import Pooled, numbering_of, pooled
 from edgekit.program.lowering.spiking_sums import Sum, Term
 from edgekit.program.lowering.spiking_units import MOST_BITS, common_unit, fit_membranes
 from edgekit.program.lowering.spiking_weights import Rows, integer_rows, real_rows
+from edgekit.program.lowering.spiking_windows import windows_of
 from edgekit.program.operators.elementwise import Add
 from edgekit.program.operators.spiking_weighted import (
     CurrentConv2D,
@@ -48,27 +51,6 @@ from edgekit.program.operators.spiking_weighted import (
     SpikeConv2D,
     SpikeDense,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Current:
-    """What a population reads, in the order of its neurons.
-
-    Attributes:
-        tensor: float32 or int32; flat [1,n], or [1,H,W,C] where a convolution gives it.
-        unit: of integers, what 1 is worth, float64[n], NaN where it may be anything; ones for
-            float32.
-        low, high: range of the integers, int64[n].
-        reads: membranes of others in it.
-        rounds: whether it may be rounded, as it comes in steps of membranes.
-    """
-
-    tensor: str
-    unit: Float64
-    low: Int64
-    high: Int64
-    reads: tuple[MembraneRead, ...]
-    rounds: bool
 
 
 @dataclass(eq=False)
@@ -149,16 +131,21 @@ class Accumulation:
         Returns:
             The unit of the whole, which is that of the finest; NaN for neurons that add only zeros.
         """
-        found = (added_membranes(self.low, term, self.order) for term in terms)
+        single = (term for term in terms if term.inner is None)
+        found = (added_membranes(self.low, term, self.order) for term in single)
         membranes = [added for added in found if added is not None]
         direct = [added.term for added in membranes]
-        parts = [self._part(term) for term in terms if term not in direct]
+        parts = [self._integers(term) for term in terms if term not in direct]
         shifts, unit = common_unit(self.neuron, self.order, parts)
         before = max(shifts, default=0)
         for shift in sorted(set(shifts), reverse=True):
             self._shift(before - shift)
             same = [part for part, own in zip(parts, shifts, strict=True) if own == shift]
-            self._emit_parts(sorted(same, key=lambda part: part.sums_spikes))
+            for part in same:
+                if isinstance(part, Pooled):
+                    self._add_tensor(part.tensor)
+            rows = [part for part in same if isinstance(part, Part)]
+            self._emit_parts(sorted(rows, key=lambda part: part.sums_spikes))
             self.lowest += sum(part.low for part in same)
             self.highest += sum(part.high for part in same)
             before = shift
@@ -196,6 +183,24 @@ class Accumulation:
             self.total = rescale(self.low, self.neuron, self.total, factor, 0, None, self._name())
             self.lowest, self.highest = self.lowest << step, self.highest << step
             bits -= step
+
+    def _add_tensor(self, tensor: str) -> None:
+        """Add integers of the total's unit, in the order of the neurons."""
+        if self.total is not None:
+            one = np.ones(self.order.size, np.int64)
+            tensor = rescale(self.low, self.neuron, tensor, one, 0, self.total, self._name())
+        self.total = tensor
+
+    def _integers(self, term: Term) -> Part | Pooled:
+        """A term of integers; what a pool reads is added up apart."""
+        windows = windows_of(term.node)
+        if term.inner is None or windows is None:
+            return self._part(term)
+        windows.check(term.inner.bias())
+        inner = Accumulation(self.low, self.neuron, numbering_of(windows), is_integer=True)
+        current = inner.add(term.inner)
+        self.reads.extend(current.reads)
+        return pooled(self.low, self.neuron, term, windows, current, self.order)
 
     def _part(self, term: Term) -> Part:
         """A product, a convolution, a pool, or a value that counts once."""
@@ -299,25 +304,7 @@ class Accumulation:
             source = codes_of(self.low, self.neuron, value, held)
             self.reads.append(read_as_codes(held, source))
             return source
-        quantization, tensor = found.quantization, self.low.tensors[found.tensor]
-        if quantization is None or tensor.dtype not in (DType.INT8, DType.INT16):
-            earlier = any(value is read for read, _ in self.low.declared.pairs)
-            what = "a value of the step before" if earlier else f"{tensor.dtype} without a scale"
-            raise UnsupportedError(
-                f"{label(self.neuron)}: reads {name_of(value)!r}, which is {what}, into integer "
-                "neurons; supported: spikes, membranes of the same step, counts of pools, and "
-                "inputs whose step is given (SpikingOptions.input_scale); with real weights "
-                "(float32) everything is"
-            )
-        zero_point = quantization.scalar_zero_point
-        lowest, highest = tensor.dtype.limits
-        return Source(
-            found,
-            None,
-            quantization.scalar_scale,
-            zero_point,
-            (min(lowest - zero_point, 0), max(highest - zero_point, 0)),
-        )
+        return samples_of(self.low, self.neuron, value)
 
     def _emit(
         self,

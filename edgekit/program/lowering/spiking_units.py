@@ -18,18 +18,16 @@ from edgekit.errors import UnsupportedError
 from edgekit.model.nodes import label, name_of
 from edgekit.program.lowering.spiking_bounds import LARGEST, Interval
 from edgekit.program.lowering.spiking_membranes import Added, factors
-from edgekit.program.lowering.spiking_parts import Float64, Int64, Part
+from edgekit.program.lowering.spiking_parts import CLOSE, Float64, Int64, Part
+from edgekit.program.lowering.spiking_pools import Pooled
 from edgekit.program.operators.spiking_rescale import rescaled
-
-_CLOSE = 1e-6
-"""How far units may differ from a ratio of a power of two: the rounding of float32 scales."""
 
 MOST_BITS = 30
 """Most bits by which a current of weights is made finer at once."""
 
 
 def common_unit(
-    neuron: onnx_ir.Node, order: Int64, parts: Sequence[Part]
+    neuron: onnx_ir.Node, order: Int64, parts: Sequence[Part | Pooled]
 ) -> tuple[list[int], Float64]:
     """By how many bits each part is coarser than the finest, and the unit of that, per neuron.
 
@@ -38,7 +36,7 @@ def common_unit(
     Args:
         neuron: for messages.
         order: for every neuron, its index in the flattened current; for messages.
-        parts: terms with weights.
+        parts: terms with weights, or pools of such.
 
     Raises:
         UnsupportedError: units that are no power of two apart.
@@ -50,7 +48,7 @@ def common_unit(
         known = ~np.isnan(ratio)
         exponent = round(math.log2(float(ratio[known][0]))) if known.any() else 0
         off = np.abs(ratio / 2.0**exponent - 1)
-        if known.any() and np.nanmax(off) > _CLOSE:
+        if known.any() and np.nanmax(off) > CLOSE:
             row = int(np.nanargmax(off))
             other = next(p for p in parts if not np.isnan(p.unit[row]))
             raise UnsupportedError(

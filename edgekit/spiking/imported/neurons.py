@@ -108,7 +108,7 @@ def check_kind(neuron: nn.Module, path: str) -> str:
     assert kind is not None
     if kind.__name__ not in STATES:
         raise UnsupportedError(
-            f"{path} is a {type(neuron).__name__}; supported neurons: {SUPPORTED}"
+            f"{path} is of class {type(neuron).__name__}; supported neurons: {SUPPORTED}"
         )
     for derived in type(neuron).__mro__[: type(neuron).__mro__.index(kind)]:
         changed = sorted(
@@ -117,7 +117,7 @@ def check_kind(neuron: nn.Module, path: str) -> str:
         changed = [name for name in changed if name not in ("__init__", "extra_repr", "__repr__")]
         if changed:
             raise UnsupportedError(
-                f"{path} is a {derived.__name__}, a {kind.__name__} with another "
+                f"{path} is of class {derived.__name__}, which is {kind.__name__} with another "
                 f"{', '.join(changed)}; supported neurons: {SUPPORTED} as snnTorch has them"
             )
     return kind.__name__

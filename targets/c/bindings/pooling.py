@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edgekit.errors import UnsupportedError
 from edgekit.program.ir import DType
 from edgekit.program.operators.pooling import AvgPool2D, MaxPool2D, Mean
+from edgekit.program.operators.spiking_pools import CurrentPool2D, PoolKind
 from edgekit.targets.c.bindings.elementwise import clamp_parameters, factor_parameters
 from edgekit.targets.c.kernel import Bound, Call, Parameter, kernel
 
@@ -15,7 +16,7 @@ GROUPS = 3
 """Groups of kept and of reduced axes that the mean kernels loop over; see ``ek_reduction.h``."""
 
 
-def _shape(bound: Bound, pool: AvgPool2D | MaxPool2D) -> Mapping[str, Parameter]:
+def _shape(bound: Bound, pool: AvgPool2D | MaxPool2D | CurrentPool2D) -> Mapping[str, Parameter]:
     batches, height, width, channels = bound.input(0).shape
     _, y_height, y_width, _ = bound.outputs[0].shape
     return {
@@ -61,6 +62,25 @@ def avg_pool_2d(bound: Bound) -> Call:
     else:
         parameters |= {"divisor": float(divisor)}
     return Call(parameters | clamp_parameters(pool.clamp), (bound.value(0), bound.result()))
+
+
+def _pools(kind: PoolKind) -> Callable[[Bound], bool]:
+    """Whether an operation makes this of its windows."""
+
+    def accepts(bound: Bound) -> bool:
+        pool = bound.operation.operator
+        return isinstance(pool, CurrentPool2D) and pool.kind == kind
+
+    return accepts
+
+
+@kernel("current_max_pool_2d_s32", CurrentPool2D, DType.INT32, accepts=_pools("max"))
+@kernel("current_sum_pool_2d_s32", CurrentPool2D, DType.INT32, accepts=_pools("sum"))
+def current_pool_2d(bound: Bound) -> Call:
+    """x, y."""
+    pool = bound.operation.operator
+    assert isinstance(pool, CurrentPool2D)
+    return Call({"shape": _shape(bound, pool)}, (bound.value(0), bound.result()))
 
 
 def reduction(shape: Sequence[int], axes: Sequence[int]) -> dict[str, list[int]]:

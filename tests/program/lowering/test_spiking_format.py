@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -209,9 +211,27 @@ def test_without_a_bound_a_limit_is_stated() -> None:
     form = fixed.format
     assert form.bound is None
     assert form.limit >= STEPS_TO_LIMIT * form.current
-    assert "saturate" in form.proof
+    assert fixed.unbounded.tolist() == [True]
     seen = run(asked, fixed, constant(50, 6000))
     assert seen[-1, 0, 0] == form.limit
+    # As late as it says: one step more of the largest current reaches the limit.
+    assert form.steps is not None
+    first = int(np.argmax(seen[:, 0, 0] == form.limit)) + 1
+    assert first in (form.steps, form.steps + 1)
+    proof = replace(form, unbounded=1).proof
+    assert "no bound exists, as 1 of 1 neurons add up currents without decay" in proof
+    assert f"saturate at ±{form.limit}, not before step {form.steps + 1}" in proof
+
+
+def test_a_limit_without_a_number_of_steps() -> None:
+    """Synaptic currents add up as well; a bound that is only too large is no bound that lacks."""
+    synaptic = choose(population(low=-50, high=50, beta=1.0, alpha=0.5, reset="none"))
+    assert synaptic.format.steps is None
+    assert "where they differ from the network in real numbers" in synaptic.format.proof
+    slow = choose(population(low=-(2**22), high=2**22, beta=1 - 2**-15, reset="none"))
+    assert slow.format.limit is not None
+    assert slow.unbounded.tolist() == [False]
+    assert slow.format.proof.startswith("currents decay so slowly that int32")
 
 
 def test_the_format_has_as_many_bits_as_fit() -> None:

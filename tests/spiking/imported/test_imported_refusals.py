@@ -44,11 +44,19 @@ class Custom(snntorch.SpikingNeuron):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: snntorch.Alpha(alpha=0.9, beta=0.8), UnsupportedError, f"Alpha; .*{NEURONS}"),
+        (
+            lambda: snntorch.Alpha(alpha=0.9, beta=0.8),
+            UnsupportedError,
+            f"is of class Alpha; .*{NEURONS}",
+        ),
         (lambda: snntorch.SLSTM(8, 8), UnsupportedError, f"SLSTM; .*{NEURONS}"),
         (lambda: snntorch.LeakyParallel(8, 8), UnsupportedError, f"LeakyParallel; .*{NEURONS}"),
         (lambda: Custom(), UnsupportedError, f"Custom; .*{NEURONS}"),
-        (lambda: OtherFire(beta=0.9), UnsupportedError, "OtherFire, a Leaky with another fire"),
+        (
+            lambda: OtherFire(beta=0.9),
+            UnsupportedError,
+            "OtherFire, which is Leaky with another fire",
+        ),
         (lambda: leaky(inhibition=True), UnsupportedError, "inhibition"),
         (lambda: leaky(state_quant=torch.round), UnsupportedError, "state_quant"),
         (lambda: leaky(reset_delay=False), UnsupportedError, "reset_delay=False.*'subtract'"),
