@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -305,8 +306,11 @@ def spiking() -> str:
     """Activity recognition by network, precision and split: accuracy, spikes, cycles."""
     rows = read_rows("har")
     table = []
-    for network, precision in dict.fromkeys((r["network"], r["precision"]) for r in rows):
+    networks, precisions = (dict.fromkeys(r[key] for r in rows) for key in ("network", "precision"))
+    for network, precision in product(networks, precisions):
         own = [r for r in rows if (r["network"], r["precision"]) == (network, precision)]
+        if not own:
+            continue
         split = {name: [r for r in own if r["split"] == name] for name in ("random", "subject")}
         first = own[0]
         rate, operations = first["spike_rate"], first["synaptic_ops"]
