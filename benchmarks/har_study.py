@@ -185,7 +185,7 @@ def row(job: Job, data: Path, runs: Path) -> dict[str, Any]:
         "macro_f1": round(macro_f1(given, y), 5),
         "float_accuracy": round(float((float_given == y).mean()), 5),
         "agreement": round(float((given == float_given).mean()), 5),
-        "parameters": metrics["parameters"],
+        "parameters": parameters_of(job, runs),
         "bytes": memory.weights,
         "state_bytes": memory.state,
         **spikes,
@@ -194,6 +194,12 @@ def row(job: Job, data: Path, runs: Path) -> dict[str, Any]:
         "training_seconds": metrics["seconds"],
         "seconds": round(time.perf_counter() - begin, 1),
     }
+
+
+def parameters_of(job: Job, runs: Path) -> int:
+    """Of the float network: some formats train several numbers for a weight."""
+    start = runs / replace(job, precision="fp32").folder / "metrics.json"
+    return int(json.loads(start.read_text(encoding="utf-8"))["parameters"])
 
 
 def key(row: dict[str, Any]) -> Job:
