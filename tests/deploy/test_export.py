@@ -28,6 +28,7 @@ from edgekit.program.operators.movement import Reshape
 from tests.cases.case import one_operator
 from tests.support.models import tiny_onnx, tiny_tflite
 from tests.support.programs import recurrent_network
+from tests.support.signals import hear_interrupts
 
 pytestmark = pytest.mark.needs("cc", "cortex-m compiler", "litert")
 
@@ -316,6 +317,7 @@ def test_an_interrupted_export_leaves_nothing(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_interrupts,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "staged\n"

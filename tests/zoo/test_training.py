@@ -18,6 +18,7 @@ from edgekit.data import Preprocessing, load
 from edgekit.errors import EdgekitError, InvalidDataError, OutputError, UsageError
 from edgekit.zoo import build
 from edgekit.zoo.result import TrainResult
+from tests.support.signals import hear_interrupts
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -462,7 +463,11 @@ def test_ctrl_c_leaves_a_run_to_resume(tmp_path: Path) -> None:
     """A real interrupt, at a moment that nobody chose."""
     arguments = ["digits-cnn", "--epochs", "500", "--threads", "1", "-o", "run", "-q"]
     running = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*COMMAND, *arguments],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     )
     history = tmp_path / "run" / "history.json"
     deadline = time.monotonic() + 600
